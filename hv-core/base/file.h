@@ -1,0 +1,28 @@
+/* file.h: files by descriptor, beneath a folder. Everything is O_CLOEXEC. These calls block: small files of our own
+ * folders in the loop at start only, all else in lanes. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "err.h"
+
+/* openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS. @path is relative. -errno. */
+int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
+int file_open_dir(int dirfd, const char *path, bool create, mode_t mode);	/* a folder, O_DIRECTORY | O_PATH-less */
+int file_mkdirs(const char *path, mode_t mode);			/* mkdir -p; 0 when it is there */
+/* Read a whole file of at most @max bytes; *ret is NUL-terminated, owned by the caller. -EFBIG when larger. */
+int file_read_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
+int file_read_fd(int fd, size_t max, char **ret, size_t *ret_len);
+/* Write to a temporary name, fsync, rename over @path, fsync the folder. */
+int file_publish_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode);
+int file_write_all(int fd, const void *p, size_t n);		/* retries short writes and EINTR */
+int file_sync_dir(int dirfd);
+/* Rename @from to @to without replacing: renameat2(RENAME_NOREPLACE), link+unlink where the file system lacks it. */
+int file_rename_new(int dirfd, const char *from, const char *to);
+/* A sealed (shrink, grow, write, seal) memfd of @mode with this content. -errno. */
+int file_memfd(const char *name, const void *data, size_t n, mode_t mode);
+int file_memfd_from(const char *name, int fd, size_t max, mode_t mode);	/* content of @fd, at most @max */
+int fd_nonblock(int fd);
+int fd_cloexec(int fd, bool on);
+int file_remove_tree(int dirfd, const char *name);		/* rm -r beneath @dirfd, never across mounts */

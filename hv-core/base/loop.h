@@ -1,0 +1,18 @@
+/* loop.h: helpers around one sd-event loop. Only the loop's thread calls them. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+/* A timer that is armed relatively and reused; a zeroed struct is unarmed. */
+struct timer { sd_event_source *src; void (*fn)(void *arg); void *arg; };
+void timer_arm(struct timer *t, sd_event *ev, uint64_t after_usec, void (*fn)(void *arg), void *arg);
+void timer_disarm(struct timer *t);			/* and free; safe on a zeroed one */
+
+/* Call @fn(arg) once from the loop, soon. The source frees itself. */
+void loop_defer(sd_event *ev, void (*fn)(void *arg), void *arg);
+
+/* Run until sd_event_exit, timing each dispatched callback: over @slow_ms it calls @slow(description, ms). */
+int loop_run(sd_event *ev, unsigned slow_ms, void (*slow)(const char *what, unsigned ms));
+uint64_t loop_lag_max_usec(void);			/* longest callback since the last call */
+
