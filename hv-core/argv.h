@@ -1,0 +1,45 @@
+/* argv.h: a VM's spec and the host's facts -> the command line of QEMU. A pure function: opens nothing, asks nothing.
+ *
+ * QEMU gets everything by descriptor. argv_build numbers them from ARGV_FD_FIRST in order of use; who starts QEMU opens
+ * each afresh (never a dup of another open file: QEMU's locks belong to the open file) and puts it at that number.
+ * Names inside QEMU, for QMP: block node of a disk "disk<slot>", its file "diskfile<slot>" (for bus scsi:
+ * "sdisk<slot>"/"sdiskfile<slot>"), a CD's "cd<slot>"/"cdfile<slot>", UEFI's "code" and "vars"; devices "disk-<name>",
+ * "cd-<name>", "nic-<name>" with netdev "net-<name>". An fdset bears the number of its descriptor. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include "err.h"
+#include "host.h"
+#include "spec.h"
+
+enum { ARGV_FD_FIRST = 10 };
+
+enum argv_what {
+	ARGV_FD_QMP,		/* listening unix socket */
+	ARGV_FD_SERIAL,		/* listening unix socket */
+	ARGV_FD_FW_CODE,	/* host.firmware.code, read-only */
+	ARGV_FD_FW_VARS,	/* the VM's own qcow2, O_RDWR */
+	ARGV_FD_KERNEL,		/* sealed memfd, mode 0444 */
+	ARGV_FD_INITRD,		/* sealed memfd, mode 0444 */
+	ARGV_FD_DISK,		/* .name: the disk; O_RDWR unless !writable */
+	ARGV_FD_CDROM,		/* .name: the drive; read-only */
+};
+struct argv_fd {
+	enum argv_what what;
+	const char *name;	/* of the disk or drive, owned by the argv; else NULL */
+	int fd;			/* the number it must have in QEMU */
+	bool writable;
+};
+/* What the daemon resolved beyond the spec. */
+struct vm_plan { const char *uuid, *name; };
+
+struct argv {
+	char **v;		/* n arguments and a NULL; v[0] is the path of QEMU */
+	size_t n;
+	struct argv_fd *fds;
+	size_t nfds;
+};
+
+/* Calls vm_spec_check first and fails as it does. @ret is overwritten on success only; end it with argv_fini. */
+int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_plan *p, struct argv *ret, struct err *e);
+void argv_fini(struct argv *a);

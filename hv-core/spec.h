@@ -1,0 +1,90 @@
+/* spec.h: what a VM is, as its owner wrote it down ("config" in the API). Plain data; from its table come decoding,
+ * validation, patch and the schema VmConfig. The name, labels and the UUID of a VM live outside.
+ *
+ * The life of a spec: fields_decode(&vm_spec_fields, FIELDS_CREATE) -> vm_spec_freeze -> vm_spec_check -> stored.
+ * After a patch: vm_spec_freeze again (it fills only what is missing: a new disk's slot, a new NIC's MAC), then
+ * vm_spec_check. Before a start: vm_spec_check once more, since the host may have changed. Any thread. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "err.h"
+#include "fields.h"
+
+struct host;
+
+enum vm_engine { VM_ENGINE_QEMU, VM_ENGINE_SIM };
+enum vm_accel { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG };
+enum vm_gic { VM_GIC_AUTO, VM_GIC_2, VM_GIC_3 };
+enum vm_firmware { VM_FIRMWARE_UEFI, VM_FIRMWARE_KERNEL };
+enum vm_display { VM_DISPLAY_NONE, VM_DISPLAY_VIRTIO };
+enum vm_bus { VM_BUS_VIRTIO, VM_BUS_NVME, VM_BUS_SCSI };
+enum vm_format { VM_FORMAT_QCOW2, VM_FORMAT_RAW };
+enum vm_nic_model { VM_NIC_VIRTIO, VM_NIC_E1000E };
+enum vm_protocol { VM_TCP, VM_UDP };
+
+enum { VM_MAX_DISKS = 16, VM_MAX_CDROMS = 4, VM_MAX_NICS = 8, VM_MAX_FORWARDS = 32 };
+
+/* slot: virtio and NVMe disks and NICs: device number on pcie.0, VM_SLOT_FIRST..31; SCSI disks and CD drives: SCSI
+ * target 1..31. 0: not given yet. It never changes, so that addresses inside the guest stay when a neighbour goes. */
+enum { VM_SLOT_FIRST = 8, VM_SLOT_END = 32 };
+
+struct vm_disk {
+	char *name;
+	char *path;		/* "[store] folder/file.qcow2"; the daemon chooses one when the user did not */
+	char *source;		/* copied from there at creation, or NULL */
+	uint64_t size_bytes;	/* 0: as large as the source */
+	uint64_t boot_order;	/* 0: not booted from; 1 first */
+	uint64_t slot;
+	int format;		/* enum vm_format */
+	int bus;		/* enum vm_bus */
+	bool read_only;
+};
+struct vm_cdrom {
+	char *name;
+	char *iso;		/* datastore path; NULL: the drive is empty */
+	uint64_t boot_order, slot;
+};
+struct vm_forward {
+	char *host_address;	/* IPv4 literal */
+	uint64_t host_port, guest_port;
+	int protocol;		/* enum vm_protocol */
+};
+struct vm_nic {
+	char *name;
+	char *network;		/* name of a network; "nat" is the user-mode one */
+	char *mac;
+	struct field_vec forwards;	/* of struct vm_forward */
+	uint64_t boot_order, slot;
+	int model;		/* enum vm_nic_model */
+};
+struct vm_kernel { char *image, *initrd, *command_line; };	/* datastore paths; for VM_FIRMWARE_KERNEL */
+
+struct vm_spec {
+	char *description;
+	char *machine;		/* "virt-7.2"; frozen */
+	char *cpu_model;	/* "host", "max", "cortex-a72", ...; frozen */
+	uint64_t cpus, memory_bytes;
+	struct vm_kernel kernel;
+	struct field_vec disks;		/* of struct vm_disk */
+	struct field_vec cdroms;	/* of struct vm_cdrom */
+	struct field_vec nics;		/* of struct vm_nic */
+	bool autostart;
+	int engine, accel, gic, firmware, display;	/* the enums above; gic is frozen */
+};
+
+extern const struct fields vm_spec_fields;
+
+#define VM_DISKS(s)	((struct vm_disk *)(s)->disks.items)
+#define VM_CDROMS(s)	((struct vm_cdrom *)(s)->cdroms.items)
+#define VM_NICS(s)	((struct vm_nic *)(s)->nics.items)
+#define VM_FORWARDS(n)	((struct vm_forward *)(n)->forwards.items)
+
+/* Fill in what is generated and then stays: machine, CPU model, GIC, MAC addresses (derived from @uuid and the NIC's
+ * name), slots. What is there already is left alone. */
+void vm_spec_freeze(struct vm_spec *s, const struct host *h, const char *uuid);
+/* The rules that go across rows or need the host: 0, or ERR_INVALID with a pointer relative to the config object
+ * ("/disks/system/bus"). */
+int vm_spec_check(const struct vm_spec *s, const struct host *h, struct err *e);
+/* What "auto" comes to on this host: VM_ACCEL_KVM or VM_ACCEL_TCG. */
+enum vm_accel vm_spec_accel(const struct vm_spec *s, const struct host *h);
