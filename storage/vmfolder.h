@@ -1,0 +1,17 @@
+/* vmfolder.h: a VM's own folder on a datastore, and in it the descriptor vm.croft.json, a mirror of its row. A hidden
+ * file with the VM's UUID says whose folder it is. Can be done again after a crash, and undone. Rules of datastore.h. */
+#pragma once
+#include "datastore.h"
+
+#define VMFOLDER_DESCRIPTOR	"vm.croft.json"
+#define VMFOLDER_DESCRIPTOR_MAX	(1024 * 1024)
+
+/* Make the folder @name, or "@name-xxxxxxxx" (from the UUID) when that is somebody else's; a folder that is this VM's
+ * already is a success. done gets the name. */
+void vmfolder_create(struct datastore *ds, const char *name, const char *uuid,
+		     void (*done)(void *arg, const char *folder, const struct err *e), void *arg);
+/* Publish the descriptor atomically; only into this VM's folder. */
+void vmfolder_describe(struct datastore *ds, const char *folder, const char *uuid, const char *text, size_t n,
+		       storage_done done, void *arg);
+/* Remove descriptor, mark and folder of this VM; the folder stays when other files are in it. None there is success. */
+void vmfolder_remove(struct datastore *ds, const char *folder, const char *uuid, storage_done done, void *arg);
