@@ -1,0 +1,63 @@
+/* engine.h: what drives guests, behind one small interface, and the inside of struct vm, for vm*.c and the engines.
+ * An engine tells what it sees by vm_saw() and ends what it was asked by vm_op_end(); since either may free the VM's
+ * run-time part, they are the last thing that an engine does in a callback. */
+#pragma once
+#include "list.h"
+#include "loop.h"
+#include "vm.h"
+
+struct vm_op {			/* something asked, until its done was called */
+	struct list in_vm;
+	struct vm *vm;
+	enum vm_event ask;
+	vm_done done;
+	void *arg;
+	struct timer deadline;
+};
+
+struct engine {
+	const char *name;
+	/* ASK_START: off -> starting. @l stays the caller's; the engine takes descriptors out of it. On failure the VM
+	 * has no run-time part. */
+	int (*start)(struct vm *vm, struct vm_launch *l, struct err *e);
+	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
+	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
+	void (*kill)(struct vm *vm);			/* at once; SAW_END follows */
+	void (*serial)(struct vm *vm, int fd);		/* of a live VM; @fd owned */
+	void (*probe)(struct vm *vm);			/* once a round: see whether it still answers. May be NULL */
+	void (*detach)(struct vm *vm);			/* free the run-time part; a real guest goes on */
+	void (*status)(const struct vm *vm, struct vm_status *s);	/* accel, pid, as_of, note of a live VM */
+};
+
+struct vms {
+	sd_event *ev;
+	char *run_dir, *shim;				/* owned */
+	void (*on_change)(struct vm *vm, void *owner);
+	uint64_t round_usec, answer_usec, start_usec;
+	struct list live;				/* VMs that are not off and whose engine can be probed */
+	struct timer round;				/* armed while live is not empty */
+	size_t nvms;
+};
+
+struct vm {			/* 5,000 of these are defined on a large host: what only a running one needs is in run */
+	struct vms *vms;				/* borrowed */
+	const struct engine *engine;
+	char *name;					/* owned */
+	void *owner, *run;				/* run: the engine's, while alive */
+	struct vm_end *end;				/* owned; NULL: never ran */
+	struct vm_viewers *parked;			/* owned; NULL: nobody waits at the serial line */
+	struct list ops, in_live;
+	int64_t since_usec;
+	uint8_t uuid[16];
+	uint8_t state;					/* enum vm_state; changed by vm_saw and the asks only */
+};
+
+/* Something was seen. @end goes with SAW_END: how it ended (copied). */
+void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_end *end);
+void vm_noted(struct vm *vm);				/* status changed, state did not */
+void vm_op_end(struct vm_op *op, const struct err *e);	/* calls done and frees @op; NULL: success */
+
+/* vm_viewers.c: viewers of the serial line of a VM that is off: they get the last run's history and wait. */
+int vm_viewers_park(struct vm *vm, int fd, struct err *e);	/* @fd owned */
+void vm_viewers_hand_over(struct vm *vm);		/* it is alive now: to engine->serial */
+void vm_viewers_free(struct vm *vm);

@@ -1,0 +1,25 @@
+/* launch.h: all that one start of a VM needs, resolved and opened by the daemon in the datastores' lanes. */
+#pragma once
+#include <sys/types.h>
+#include "argv.h"
+#include "mem.h"
+
+struct vm_launch {
+	struct argv argv;	/* owned */
+	int *fds;		/* owned: argv.nfds of them, each opened afresh; -1 for what croft-vm makes (QMP, serial) */
+	uid_t uid;		/* what QEMU runs as */
+	gid_t gid;
+	bool kvm;		/* the argv says KVM: the start fails when QEMU says otherwise */
+};
+
+static inline void vm_launch_free(struct vm_launch *l)
+{
+	if (!l)
+		return;
+	for (size_t i = 0; l->fds && i < l->argv.nfds; i++)
+		close_at(&l->fds[i]);
+	argv_fini(&l->argv);
+	free(l->fds);
+	free(l);
+}
+DEFINE_AUTO(vm_launch)

@@ -1,0 +1,157 @@
+/* vm.h: a VM as it is, whatever drives it: its state, what can be asked of it, how its last run ended. Everything here
+ * is called in the loop and never blocks. What a VM should be (its spec) and its row are the daemon's.
+ *
+ * An ask that returns 0 will call its done(arg, e) exactly once, later, from the loop, never inside the ask; e is NULL
+ * on success. An ask that is refused returns -errno with @e filled, and never calls done. Every ask has a deadline.
+ * done may call anything here, vm_free too. on_change may not free the VM. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+#include "buf.h"
+#include "err.h"
+
+/* ---- the table of states (vm_states.c) ---- */
+
+/* state, its name in the API, alive: a process may stand behind it, what it means */
+#define VM_STATES(X) \
+	X(OFF,       "off",       0, "nothing runs; the last end says why") \
+	X(STARTING,  "starting",  1, "asked to start; the guest has not run yet") \
+	X(ATTACHING, "attaching", 1, "found running when croftd started; its monitor has not answered yet") \
+	X(RUNNING,   "running",   1, "the guest runs") \
+	X(PAUSED,    "paused",    1, "the guest is stopped and can go on") \
+	X(STOPPING,  "stopping",  1, "the guest was told to shut down and has not done so yet") \
+	X(DEGRADED,  "degraded",  1, "the process is alive, its monitor does not answer") \
+	X(ENDING,    "ending",    1, "killed, or shut down by the guest; the process is not gone yet")
+
+/* event, its name, asked: somebody wants it (and may be refused) rather than it was seen */
+#define VM_EVENTS(X) \
+	X(ASK_START,       "start",      1) \
+	X(ASK_ATTACH,      "attach",     1) \
+	X(ASK_SHUTDOWN,    "shutdown",   1) \
+	X(ASK_RESET,       "reset",      1) \
+	X(ASK_PAUSE,       "pause",      1) \
+	X(ASK_RESUME,      "resume",     1) \
+	X(ASK_SCREEN,      "screen",     1) \
+	X(ASK_POWEROFF,    "poweroff",   1) \
+	X(SAW_RUNNING,     "runs",       0) \
+	X(SAW_PAUSED,      "is paused",  0) \
+	X(SAW_TOLD,        "was told to shut down", 0) \
+	X(SAW_IGNORED,     "ignored that", 0) \
+	X(SAW_RESET,       "was reset",  0) \
+	X(SAW_SILENCE,     "monitor silent", 0) \
+	X(SAW_GUEST_END,   "guest ended", 0) \
+	X(SAW_END,         "process gone", 0)
+
+enum vm_state {
+#define X(id, name, alive, help) VM_##id,
+	VM_STATES(X)
+#undef X
+	VM_NSTATES
+};
+enum vm_event {
+#define X(id, name, asked) VM_##id,
+	VM_EVENTS(X)
+#undef X
+	VM_NEVENTS
+};
+
+extern const char *const vm_state_names[];		/* NULL-terminated, indexed by vm_state: fits F_ENUM */
+const char *vm_event_name(enum vm_event ev);
+bool vm_state_alive(enum vm_state s);
+bool vm_event_asked(enum vm_event ev);
+enum vm_state vm_state_next(enum vm_state s, enum vm_event ev);	/* VM_NSTATES: refused (asked events only) */
+void vm_states_markdown(struct buf *out);		/* the table for the docs */
+
+/* ---- how a run ended ---- */
+
+#define VM_ENDS(X) \
+	X(NEVER,           "never",            "it has not run yet") \
+	X(GUEST_SHUTDOWN,  "guest-shutdown",   "the guest shut itself down") \
+	X(GUEST_RESET,     "guest-reset",      "the guest reset itself, and that ends it") \
+	X(GUEST_PANIC,     "guest-panic",      "the guest's kernel panicked") \
+	X(POWEROFF,        "poweroff",         "it was powered off") \
+	X(QUIT,            "quit",             "QEMU was told to quit") \
+	X(KILLED,          "killed",           "something on the host killed its process") \
+	X(CRASHED,         "crashed",          "its process failed") \
+	X(START_FAILED,    "start-failed",     "it did not come up") \
+	X(CROFTD_RESTARTED, "croftd-restarted", "it was simulated, and croftd was restarted") \
+	X(HOST_RESTARTED,  "host-restarted",   "the host was restarted") \
+	X(UNKNOWN,         "unknown",          "it ended while nobody watched")
+
+enum vm_end_reason {
+#define X(id, name, help) VM_END_##id,
+	VM_ENDS(X)
+#undef X
+	VM_NENDS
+};
+extern const char *const vm_end_names[];		/* NULL-terminated */
+const char *vm_end_help(enum vm_end_reason r);
+
+struct vm_end {
+	enum vm_end_reason reason;
+	int64_t when_usec;		/* 0 for NEVER */
+	int exit_code, signal;		/* of the process: -1 / 0 when not known or none */
+	char message[512];		/* the last of its stderr, or ""; printable UTF-8 */
+};
+
+struct vm_status {
+	enum vm_state state;
+	int64_t since_usec;		/* when this state began */
+	int64_t as_of_usec;		/* when the engine was last heard; 0 when off */
+	const char *engine;		/* "qemu", "sim" */
+	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
+	pid_t pid;			/* 0: none. To be shown, never to be signalled */
+	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
+	const struct vm_end *end;	/* of the last run; never NULL; borrowed until the next change */
+};
+
+/* ---- the set of VMs ---- */
+
+struct vms;
+struct vm;
+struct engine;
+extern const struct engine engine_qemu, engine_sim;
+
+struct vms_how {
+	sd_event *ev;
+	const char *run_dir;		/* <run>/vm: the run folders; copied */
+	const char *shim;		/* path of croft-vm; copied */
+	void (*on_change)(struct vm *vm, void *owner);	/* state or status is another now */
+	uint64_t round_usec;		/* 0: 30 s; between two looks at silent monitors */
+	uint64_t answer_usec;		/* 0: 5 s; a monitor that takes longer is silent */
+	uint64_t start_usec;		/* 0: 60 s; a start that takes longer has failed */
+};
+struct vms *vms_new(const struct vms_how *how, struct err *e);
+void vms_free(struct vms *v);				/* every VM was freed before; NULL is fine */
+
+/* ---- one VM ---- */
+
+typedef void (*vm_done)(void *arg, const struct err *e);
+
+/* @uuid canonical text; @name copied (for messages); @owner is handed to on_change. Off, whatever runs: see vm_attach. */
+struct vm *vm_new(struct vms *v, const struct engine *engine, const char *uuid, const char *name, void *owner);
+void vm_free(struct vm *vm);	/* lets go; never ends a guest. What was asked ends with ERR_INTERRUPTED. NULL is fine */
+void vm_rename(struct vm *vm, const char *name);
+const char *vm_name(const struct vm *vm);
+void vm_uuid(const struct vm *vm, char out[37]);
+void *vm_owner(const struct vm *vm);
+enum vm_state vm_state(const struct vm *vm);
+void vm_status(const struct vm *vm, struct vm_status *ret);
+bool vm_can(const struct vm *vm, enum vm_event ask);	/* would it be taken right now? */
+/* What is known of a run that ended before this croftd began (end.json, the database). Only while off. */
+void vm_set_end(struct vm *vm, const struct vm_end *end);
+
+struct vm_launch;			/* launch.h; the sim needs none: NULL */
+int vm_start(struct vm *vm, struct vm_launch *l, vm_done done, void *arg, struct err *e);	/* done: it runs. @l is taken, always */
+int vm_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: the guest was told; the end is a change */
+int vm_reset(struct vm *vm, vm_done done, void *arg, struct err *e);
+int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e);
+int vm_resume(struct vm *vm, vm_done done, void *arg, struct err *e);
+int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: it is gone */
+
+/* A viewer is one end of a stream socket, owned from now on (closed on failure too). The serial line takes viewers at
+ * any time: they get the history (of the last run, while the VM is off), and wait for the next power-on. */
+int vm_serial_viewer(struct vm *vm, int fd, struct err *e);
+int vm_screen_viewer(struct vm *vm, int fd, vm_done done, void *arg, struct err *e);	/* RFB; done: connected */
