@@ -17,9 +17,10 @@ struct vm_op {			/* something asked, until its done was called */
 
 struct engine {
 	const char *name;
-	/* ASK_START: off -> starting. @l stays the caller's; the engine takes descriptors out of it. On failure the VM
-	 * has no run-time part. */
-	int (*start)(struct vm *vm, struct vm_launch *l, struct err *e);
+	/* ASK_START: off -> starting. @l stays the caller's. On failure there is no run-time part. */
+	int (*start)(struct vm *vm, const struct vm_launch *l, struct err *e);
+	void (*go)(struct vm *vm);			/* may be NULL */
+	int (*attach)(struct vm *vm, struct err *e);	/* ASK_ATTACH; NULL: it has nothing that outlives croftd */
 	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
 	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
 	void (*kill)(struct vm *vm);			/* at once; SAW_END follows */
@@ -30,10 +31,7 @@ struct engine {
 };
 
 struct vms {
-	sd_event *ev;
-	char *run_dir, *shim;				/* owned */
-	void (*on_change)(struct vm *vm, void *owner);
-	uint64_t round_usec, answer_usec, start_usec;
+	struct vms_how how;				/* with the defaults filled in */
 	struct list live;				/* VMs that are not off and whose engine can be probed */
 	struct timer round;				/* armed while live is not empty */
 	size_t nvms;
@@ -44,7 +42,7 @@ struct vm {			/* 5,000 of these are defined on a large host: what only a running
 	const struct engine *engine;
 	char *name;					/* owned */
 	void *owner, *run;				/* run: the engine's, while alive */
-	struct vm_end *end;				/* owned; NULL: never ran */
+	struct vm_last *last;				/* owned; NULL: never ran */
 	struct vm_viewers *parked;			/* owned; NULL: nobody waits at the serial line */
 	struct list ops, in_live;
 	int64_t since_usec;
@@ -52,8 +50,8 @@ struct vm {			/* 5,000 of these are defined on a large host: what only a running
 	uint8_t state;					/* enum vm_state; changed by vm_saw and the asks only */
 };
 
-/* Something was seen. @end goes with SAW_END: how it ended (copied). */
-void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_end *end);
+/* Something was seen. @last goes with SAW_END: how it ended (copied). */
+void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last);
 void vm_noted(struct vm *vm);				/* status changed, state did not */
 void vm_op_end(struct vm_op *op, const struct err *e);	/* calls done and frees @op; NULL: success */
 

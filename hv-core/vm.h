@@ -66,7 +66,7 @@ void vm_states_markdown(struct buf *out);		/* the table for the docs */
 
 /* ---- how a run ended ---- */
 
-#define VM_ENDS(X) \
+#define VM_WHYS(X) \
 	X(NEVER,           "never",            "it has not run yet") \
 	X(GUEST_SHUTDOWN,  "guest-shutdown",   "the guest shut itself down") \
 	X(GUEST_RESET,     "guest-reset",      "the guest reset itself, and that ends it") \
@@ -80,17 +80,17 @@ void vm_states_markdown(struct buf *out);		/* the table for the docs */
 	X(HOST_RESTARTED,  "host-restarted",   "the host was restarted") \
 	X(UNKNOWN,         "unknown",          "it ended while nobody watched")
 
-enum vm_end_reason {
-#define X(id, name, help) VM_END_##id,
-	VM_ENDS(X)
+enum vm_why {
+#define X(id, name, help) VM_WHY_##id,
+	VM_WHYS(X)
 #undef X
-	VM_NENDS
+	VM_NWHYS
 };
-extern const char *const vm_end_names[];		/* NULL-terminated */
-const char *vm_end_help(enum vm_end_reason r);
+extern const char *const vm_why_names[];		/* NULL-terminated */
+const char *vm_why_help(enum vm_why why);
 
-struct vm_end {
-	enum vm_end_reason reason;
+struct vm_last {			/* of the last run */
+	enum vm_why why;
 	int64_t when_usec;		/* 0 for NEVER */
 	int exit_code, signal;		/* of the process: -1 / 0 when not known or none */
 	char message[512];		/* the last of its stderr, or ""; printable UTF-8 */
@@ -104,7 +104,7 @@ struct vm_status {
 	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
-	const struct vm_end *end;	/* of the last run; never NULL; borrowed until the next change */
+	const struct vm_last *last;	/* never NULL; borrowed until the next change */
 };
 
 /* ---- the set of VMs ---- */
@@ -114,11 +114,15 @@ struct vm;
 struct engine;
 extern const struct engine engine_qemu, engine_sim;
 
+struct keeper_house;			/* keeper.h */
+struct run_folder;			/* run.h */
 struct vms_how {
 	sd_event *ev;
-	const char *run_dir;		/* <run>/vm: the run folders; copied */
-	const char *shim;		/* path of croft-vm; copied */
+	const struct keeper_house *house;	/* borrowed, outlives the VMs; NULL: only simulated ones */
 	void (*on_change)(struct vm *vm, void *owner);	/* state or status is another now */
+	/* croft-vm (process @shim) waits to be moved into its scope: then, or when that can't be had, vm_go(). May be
+	 * NULL: nothing is to be done. */
+	void (*on_parked)(struct vm *vm, void *owner, pid_t shim);
 	uint64_t round_usec;		/* 0: 30 s; between two looks at silent monitors */
 	uint64_t answer_usec;		/* 0: 5 s; a monitor that takes longer is silent */
 	uint64_t start_usec;		/* 0: 60 s; a start that takes longer has failed */
@@ -141,10 +145,16 @@ enum vm_state vm_state(const struct vm *vm);
 void vm_status(const struct vm *vm, struct vm_status *ret);
 bool vm_can(const struct vm *vm, enum vm_event ask);	/* would it be taken right now? */
 /* What is known of a run that ended before this croftd began (end.json, the database). Only while off. */
-void vm_set_end(struct vm *vm, const struct vm_end *end);
+void vm_set_last(struct vm *vm, const struct vm_last *last);
+/* A run that ended unseen (run_scan found RUN_ENDED or RUN_HISTORY) -> what there is to know about it. */
+void vm_last_from_run(const struct run_folder *r, struct vm_last *ret);
 
 struct vm_launch;			/* launch.h; the sim needs none: NULL */
 int vm_start(struct vm *vm, struct vm_launch *l, vm_done done, void *arg, struct err *e);	/* done: it runs. @l is taken, always */
+void vm_go(struct vm *vm);		/* after on_parked; nothing happens when the start is no more */
+/* Take up a VM that outlived a croftd: run_scan found RUN_RUNNING in its folder. Then done(NULL) when its monitor has
+ * answered; with an error it is degraded, and tried again every round. */
+int vm_attach(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: the guest was told; the end is a change */
 int vm_reset(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e);
