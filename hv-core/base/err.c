@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "text.h"
 
 static const struct { int http, no; const char *slug, *title; } table[ERR_NCODES] = {
 	[ERR_NONE] = { 200, 0, "none", "No error" },
@@ -16,27 +17,32 @@ static bool known(enum err_code code)
 	return (unsigned)code < ERR_NCODES && code != ERR_NONE;
 }
 
-/* Texts may quote what a client sent: no control characters, and no half of a UTF-8 sequence where it was cut. */
-static void tidy(char *s, bool cut)
+/* Texts may quote what a client sent: control characters become '?', and what is not UTF-8 is left out, above all the
+ * half of a sequence where the text was cut. */
+static void tidy(char *s)
 {
-	size_t n = strlen(s), back = 0;
+	char *to = s;
 
-	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
-			s[i] = '?';
-	if (!cut)
-		return;
-	while (back < 3 && back < n && ((unsigned char)s[n - 1 - back] & 0xc0) == 0x80)
-		back++;
-	if (back < n && (unsigned char)s[n - 1 - back] >= 0xc0)
-		s[n - 1 - back] = '\0';
+	for (size_t left = strlen(s), n; left; s += n, left -= n) {
+		unsigned char c = (unsigned char)*s;
+
+		n = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+		if (n > left || !text_is_utf8(s, n)) {
+			n = 1;
+		} else if (c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)s[1] < 0xa0)) {
+			*to++ = '?';
+		} else {
+			memmove(to, s, n);
+			to += n;
+		}
+	}
+	*to = '\0';
 }
 
 static void write_to(char *out, size_t cap, const char *fmt, va_list ap)
 {
-	int n = vsnprintf(out, cap, fmt, ap);
-
-	tidy(out, n >= (int)cap);
+	vsnprintf(out, cap, fmt, ap);
+	tidy(out);
 }
 
 /* The arguments may point into *e itself, so the text is finished before anything is overwritten. */
@@ -46,7 +52,8 @@ static int fill(struct err *e, enum err_code code, const char *pointer, const ch
 
 	if (e) {
 		write_to(new.msg, sizeof(new.msg), fmt, ap);
-		tidy(new.pointer, snprintf(new.pointer, sizeof(new.pointer), "%s", pointer) >= (int)sizeof(new.pointer));
+		snprintf(new.pointer, sizeof(new.pointer), "%s", pointer);
+		tidy(new.pointer);
 		*e = new;
 	}
 	return -table[new.code].no;

@@ -8,14 +8,21 @@
 #include "err.h"
 #include "jw.h"
 
+/* What a row without max may have at most. */
+#define FIELDS_STR_MAX		4096	/* bytes of a text */
+#define FIELDS_JSON_MAX		65536	/* bytes of a F_JSON */
+#define FIELDS_ITEMS_MAX	256
+#define FIELDS_LABELS_MAX	64	/* key: 1 to 63 of [A-Za-z0-9._/-]; value: up to 255 bytes */
+
 enum field_type {
-	F_STR,		/* char *, owned, or NULL; min/max: length in bytes; check: further rule */
+	F_STR,		/* char *, owned; NULL when empty (also ""); min/max: length in bytes; check: further rule */
 	F_U64,		/* uint64_t; min/max; multiple: step when not 0 */
 	F_BOOL,		/* bool */
 	F_ENUM,		/* int, an index into names[] (NULL-terminated) */
 	F_TIME,		/* int64_t, microseconds since the epoch; 0 is null */
 	F_OBJECT,	/* struct in place, described by sub */
-	F_MAP,		/* struct field_vec of sub structs, keyed in JSON by their first row, which is F_STR (a name) */
+	F_MAP,		/* struct field_vec of sub structs, keyed in JSON by their first row, which is F_STR (a name) and
+			 * the first member (offset 0). Its items hold nothing that no row describes. */
 	F_LIST,		/* struct field_vec of sub structs */
 	F_STRS,		/* struct field_vec of char * */
 	F_LABELS,	/* struct field_vec of struct field_label */
