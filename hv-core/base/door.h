@@ -97,7 +97,8 @@ typedef void (*door_fn)(void *arg, enum door_type type, uint64_t id, const void 
 /* @fd is owned from now on. @side: which end we are, so that only the other end's types are accepted; anything else,
  * or a torn message, is the end of the door. @ended(arg) is called once when the other side has gone or misbehaved;
  * door_free is then the caller's to do, from there or later. */
-struct door *door_new(sd_event *ev, int fd, enum { DOOR_OF_FRONT, DOOR_OF_CROFTD } side, door_fn fn,
+enum door_side { DOOR_OF_FRONT, DOOR_OF_CROFTD };
+struct door *door_new(sd_event *ev, int fd, enum door_side side, door_fn fn,
 		      void (*ended)(void *arg, const char *why), void *arg);
 void door_free(struct door *d);
 /* Queue a message; it never blocks. @fds are owned from now on (closed when sent or when the door ends). The queue is
@@ -106,7 +107,6 @@ void door_send(struct door *d, enum door_type type, uint64_t id, const void *msg
 size_t door_queued(const struct door *d);		/* bytes waiting */
 /* The codec alone (for tests and the fuzz target): 0 or -EBADMSG. door_decode allocates nothing: texts point into @p,
  * which must be writable-free and outlive *msg; every text in the message is followed by a NUL on the wire. */
-union door_any;
 int door_encode(enum door_type type, uint64_t id, const void *msg, unsigned nfds, void *out, size_t cap, size_t *ret_len);
 int door_decode(const void *p, size_t n, enum door_type *type, uint64_t *id, unsigned *nfds, void *msg, size_t msg_cap);
 size_t door_size(enum door_type type);			/* sizeof its struct */

@@ -14,5 +14,7 @@ void loop_defer(sd_event *ev, void (*fn)(void *arg), void *arg);
 
 /* Run until sd_event_exit, timing each dispatched callback: over @slow_ms it calls @slow(description, ms). */
 int loop_run(sd_event *ev, unsigned slow_ms, void (*slow)(const char *what, unsigned ms));
+/* What the running callback is about, for slow(): a text that stays (a literal, the pattern of a route). */
+void loop_what(const char *text);
 uint64_t loop_lag_max_usec(void);			/* longest callback since the last call */
 
