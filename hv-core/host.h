@@ -7,7 +7,7 @@
 #include "err.h"
 #include "fields.h"
 
-struct host_cpu_type { char *name; char *midr; uint64_t count; };	/* "cortex-a72", "0x410fd083" ("" on x86) */
+struct host_cpu_type { char *name, *midr, *list; uint64_t count; };	/* "cortex-a72", "0x410fd083" or NULL, "0-3,7" */
 struct host_node { uint64_t id, cpus, memory_bytes; };			/* NUMA node */
 struct host_limit { char *what; bool available; char *reason; };	/* "kvm", "cgroup", "scopes", "smmu", ... */
 

@@ -84,7 +84,7 @@ extern const struct fields vm_spec_fields;
  * name), slots. What is there already is left alone. */
 void vm_spec_freeze(struct vm_spec *s, const struct host *h, const char *uuid);
 /* The rules that go across rows or need the host: 0, or ERR_INVALID with a pointer relative to the config object
- * ("/disks/system/bus"). */
+ * ("/disks/system/bus"). @h NULL: only those that need no host. Simulated VMs (engine sim) need nothing of the host. */
 int vm_spec_check(const struct vm_spec *s, const struct host *h, struct err *e);
 /* What "auto" comes to on this host: VM_ACCEL_KVM or VM_ACCEL_TCG. */
 enum vm_accel vm_spec_accel(const struct vm_spec *s, const struct host *h);

@@ -1,0 +1,345 @@
+#include "argv.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "buf.h"
+#include "jw.h"
+#include "mem.h"
+#include "text.h"
+
+/* Device numbers on pcie.0 of what every VM has; 5 to 7 are kept for what comes later. */
+enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4 };
+
+static void add(struct argv *a, char *owned)
+{
+	a->v = xrealloc(a->v, (a->n + 2) * sizeof(*a->v));
+	a->v[a->n++] = owned;
+	a->v[a->n] = NULL;
+}
+
+/* An option without a value when @fmt is NULL. */
+__attribute__((format(printf, 3, 4))) static void opt(struct argv *a, const char *name, const char *fmt, ...)
+{
+	va_list ap;
+	char *value;
+
+	add(a, xstrdup(name));
+	if (!fmt)
+		return;
+	va_start(ap, fmt);
+	if (vasprintf(&value, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	add(a, value);
+}
+
+static int take_fd(struct argv *a, enum argv_what what, const char *name, bool writable)
+{
+	int fd = ARGV_FD_FIRST + (int)a->nfds;
+
+	a->fds = xrealloc(a->fds, (a->nfds + 1) * sizeof(*a->fds));
+	a->fds[a->nfds++] = (struct argv_fd){ .what = what, .name = name ? xstrdup(name) : NULL, .fd = fd, .writable = writable };
+	return fd;
+}
+
+/* What users named goes to QEMU as JSON, or as an id of checked letters. */
+struct json { struct buf b; struct jw w; };
+
+static void json_begin(struct json *j, const char *driver)
+{
+	*j = (struct json){ .b = BUF_INIT(16384) };
+	j->w = JW(&j->b);
+	jw_obj(&j->w, NULL);
+	jw_str(&j->w, "driver", driver);
+}
+
+static void json_end(struct json *j, struct argv *a, const char *option)
+{
+	jw_end(&j->w);
+	if (j->b.over)
+		abort();	/* every part of it has a maximum */
+	add(a, xstrdup(option));
+	add(a, buf_take(&j->b));
+}
+
+static void device_begin(struct json *j, const char *driver, const char *kind, const char *name)
+{
+	json_begin(j, driver);
+	if (name)
+		jw_strf(&j->w, "id", "%s-%s", kind, name);
+	else
+		jw_str(&j->w, "id", kind);
+}
+
+static void pci_addr(struct json *j, unsigned slot)
+{
+	jw_str(&j->w, "bus", "pcie.0");
+	jw_strf(&j->w, "addr", "0x%x", slot);
+}
+
+struct image { const char *node, *file, *driver; unsigned slot; bool writable, discard; };
+
+/* A block node over a descriptor. A backing file that the header may name is never followed. */
+static void blockdev(struct argv *a, const struct image *i, enum argv_what what, const char *name)
+{
+	int fd = take_fd(a, what, name, i->writable);
+	struct json j;
+
+	opt(a, "-add-fd", "fd=%d,set=%d", fd, fd);
+	json_begin(&j, i->driver);
+	if (i->slot)
+		jw_strf(&j.w, "node-name", "%s%u", i->node, i->slot);
+	else
+		jw_str(&j.w, "node-name", i->node);
+	jw_bool(&j.w, "read-only", !i->writable);
+	if (i->discard)
+		jw_str(&j.w, "discard", "unmap");
+	if (!strcmp(i->driver, "qcow2"))
+		jw_null(&j.w, "backing");
+	jw_obj(&j.w, "file");
+	jw_str(&j.w, "driver", "file");
+	if (i->slot)
+		jw_strf(&j.w, "node-name", "%s%u", i->file, i->slot);
+	else
+		jw_str(&j.w, "node-name", i->file);
+	jw_strf(&j.w, "filename", "/dev/fdset/%d", fd);
+	jw_bool(&j.w, "read-only", !i->writable);
+	jw_str(&j.w, "locking", "on");
+	if (i->discard)
+		jw_str(&j.w, "discard", "unmap");
+	jw_end(&j.w);
+	json_end(&j, a, "-blockdev");
+}
+
+static void put_boot_order(struct json *j, uint64_t order)
+{
+	if (order)
+		jw_u64(&j->w, "bootindex", order);
+}
+
+/* Inside the guest: /dev/disk/by-id/virtio-NAME. virtio has room for 20 letters. */
+static void put_serial(struct json *j, const char *name)
+{
+	jw_strf(&j->w, "serial", "%.20s", name);
+}
+
+static void put_scsi(struct json *j, unsigned target)
+{
+	jw_str(&j->w, "bus", "scsi.0");
+	jw_u64(&j->w, "channel", 0);
+	jw_u64(&j->w, "scsi-id", target);
+	jw_u64(&j->w, "lun", 0);
+}
+
+static void add_disk(struct argv *a, const struct vm_disk *d)
+{
+	static const char *const drivers[] = {
+		[VM_BUS_VIRTIO] = "virtio-blk-pci", [VM_BUS_NVME] = "nvme", [VM_BUS_SCSI] = "scsi-hd",
+	};
+	bool scsi = d->bus == VM_BUS_SCSI;
+	struct image image = {
+		.node = scsi ? "sdisk" : "disk", .file = scsi ? "sdiskfile" : "diskfile", .slot = (unsigned)d->slot,
+		.driver = d->format == VM_FORMAT_RAW ? "raw" : "qcow2", .writable = !d->read_only, .discard = !d->read_only,
+	};
+	struct json j;
+
+	blockdev(a, &image, ARGV_FD_DISK, d->name);
+	device_begin(&j, drivers[d->bus], "disk", d->name);
+	if (scsi)
+		put_scsi(&j, image.slot);
+	else
+		pci_addr(&j, image.slot);
+	jw_strf(&j.w, "drive", "%s%u", image.node, image.slot);
+	put_serial(&j, d->name);
+	put_boot_order(&j, d->boot_order);
+	json_end(&j, a, "-device");
+}
+
+static void add_cdrom(struct argv *a, const struct vm_cdrom *c)
+{
+	struct image image = { .node = "cd", .file = "cdfile", .driver = "raw", .slot = (unsigned)c->slot };
+	struct json j;
+
+	if (c->iso)
+		blockdev(a, &image, ARGV_FD_CDROM, c->name);
+	device_begin(&j, "scsi-cd", "cd", c->name);
+	put_scsi(&j, image.slot);
+	if (c->iso)
+		jw_strf(&j.w, "drive", "cd%u", image.slot);
+	put_boot_order(&j, c->boot_order);
+	json_end(&j, a, "-device");
+}
+
+static void add_nic(struct argv *a, const struct vm_nic *n)
+{
+	static const char *const drivers[] = { [VM_NIC_VIRTIO] = "virtio-net-pci", [VM_NIC_E1000E] = "e1000e" };
+	struct buf b AUTO_BUF = BUF_INIT(8192);
+	struct json j;
+
+	/* Every part has been checked to be a name, an IPv4 address or a number. */
+	buf_addf(&b, "user,id=net-%s", n->name);
+	for (size_t i = 0; i < n->forwards.n; i++) {
+		const struct vm_forward *f = &VM_FORWARDS(n)[i];
+
+		buf_addf(&b, ",hostfwd=%s:%s:%u-:%u", f->protocol == VM_UDP ? "udp" : "tcp", f->host_address,
+			 (unsigned)f->host_port, (unsigned)f->guest_port);
+	}
+	opt(a, "-netdev", "%s", b.data);
+	device_begin(&j, drivers[n->model], "nic", n->name);
+	pci_addr(&j, (unsigned)n->slot);
+	jw_strf(&j.w, "netdev", "net-%s", n->name);
+	jw_str(&j.w, "mac", n->mac);
+	jw_str(&j.w, "romfile", "");	/* the option ROMs that come with QEMU are for x86 */
+	put_boot_order(&j, n->boot_order);
+	json_end(&j, a, "-device");
+}
+
+static void add_plain_device(struct argv *a, const char *driver, const char *id, unsigned slot)
+{
+	struct json j;
+
+	device_begin(&j, driver, id, NULL);
+	pci_addr(&j, slot);
+	json_end(&j, a, "-device");
+}
+
+static void add_usb_device(struct argv *a, const char *driver, const char *id)
+{
+	struct json j;
+
+	device_begin(&j, driver, id, NULL);
+	jw_str(&j.w, "bus", "usb.0");
+	json_end(&j, a, "-device");
+}
+
+static bool has_scsi(const struct vm_spec *s)
+{
+	for (size_t i = 0; i < s->disks.n; i++)
+		if (VM_DISKS(s)[i].bus == VM_BUS_SCSI)
+			return true;
+	return s->cdroms.n > 0;
+}
+
+static void add_machine(struct argv *a, const struct vm_spec *s, bool kvm)
+{
+	bool max = !strcmp(s->cpu_model, "max");
+
+	opt(a, "-machine", "%s,gic-version=%d,dump-guest-core=off%s", s->machine, s->gic == VM_GIC_2 ? 2 : 3,
+	    s->firmware == VM_FIRMWARE_UEFI ? ",pflash0=code,pflash1=vars" : "");
+	if (kvm)
+		opt(a, "-accel", "kvm");
+	else
+		opt(a, "-accel", "tcg,thread=multi,tb-size=128");
+	/* Architected pointer authentication costs four times the time under emulation. */
+	opt(a, "-cpu", "%s%s", s->cpu_model, max && !kvm ? ",pauth-impdef=on" : "");
+	opt(a, "-smp", "cpus=%u,sockets=1,cores=%u,threads=1", (unsigned)s->cpus, (unsigned)s->cpus);
+	opt(a, "-m", "size=%lluM", (unsigned long long)(s->memory_bytes >> 20));
+	opt(a, "-rtc", "base=utc");
+}
+
+static void add_monitors(struct argv *a)
+{
+	int qmp = take_fd(a, ARGV_FD_QMP, NULL, true), serial = take_fd(a, ARGV_FD_SERIAL, NULL, true);
+
+	opt(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", qmp);
+	opt(a, "-mon", "chardev=qmp,mode=control");
+	opt(a, "-chardev", "socket,id=serial0,fd=%d,server=on,wait=off", serial);
+	opt(a, "-serial", "chardev:serial0");
+}
+
+static void add_firmware(struct argv *a, const struct vm_spec *s)
+{
+	struct image code = { .node = "code", .file = "codefile", .driver = "raw" };
+	struct image vars = { .node = "vars", .file = "varsfile", .driver = "qcow2", .writable = true };
+
+	if (s->firmware == VM_FIRMWARE_UEFI) {
+		blockdev(a, &code, ARGV_FD_FW_CODE, NULL);
+		blockdev(a, &vars, ARGV_FD_FW_VARS, NULL);
+		opt(a, "-boot", "menu=on,splash-time=0,strict=on");	/* without splash-time AAVMF waits for 5 s */
+		return;
+	}
+	opt(a, "-kernel", "/proc/self/fd/%d", take_fd(a, ARGV_FD_KERNEL, NULL, false));
+	if (s->kernel.initrd)
+		opt(a, "-initrd", "/proc/self/fd/%d", take_fd(a, ARGV_FD_INITRD, NULL, false));
+	if (s->kernel.command_line)
+		opt(a, "-append", "%s", s->kernel.command_line);
+}
+
+static void add_devices(struct argv *a, const struct vm_spec *s)
+{
+	add_plain_device(a, "virtio-rng-pci", "rng", SLOT_RNG);
+	if (s->display == VM_DISPLAY_VIRTIO) {
+		opt(a, "-vnc", "none");		/* viewers come by QMP add_client */
+		add_plain_device(a, "virtio-gpu-pci", "gpu", SLOT_GPU);
+		add_plain_device(a, "qemu-xhci", "usb", SLOT_XHCI);
+		add_usb_device(a, "usb-kbd", "keyboard");
+		add_usb_device(a, "usb-tablet", "tablet");
+	}
+	if (has_scsi(s))
+		add_plain_device(a, "virtio-scsi-pci", "scsi", SLOT_SCSI);
+	for (size_t i = 0; i < s->disks.n; i++)
+		add_disk(a, &VM_DISKS(s)[i]);
+	for (size_t i = 0; i < s->cdroms.n; i++)
+		add_cdrom(a, &VM_CDROMS(s)[i]);
+	for (size_t i = 0; i < s->nics.n; i++)
+		add_nic(a, &VM_NICS(s)[i]);
+}
+
+/* A spec that was stored by another build, or not frozen, must not become a guess. */
+static int check_frozen(const struct vm_spec *s, const struct vm_plan *p, struct err *e)
+{
+	uint8_t uuid[16];
+
+	if (s->engine != VM_ENGINE_QEMU)
+		return fail(e, ERR_INTERNAL, "the VM \"%s\" is simulated and has no command line", p->name);
+	if (text_uuid(p->uuid, uuid) || !text_is_name(p->name))
+		return fail(e, ERR_INTERNAL, "the VM's UUID or name can't be given to QEMU");
+	if (!s->machine || !s->cpu_model || s->gic == VM_GIC_AUTO)
+		return fail(e, ERR_INTERNAL, "machine, CPU model or GIC of the VM \"%s\" were never chosen", p->name);
+	for (size_t i = 0; i < s->disks.n; i++)
+		if (!VM_DISKS(s)[i].slot)
+			return fail(e, ERR_INTERNAL, "the disk \"%s\" has no slot", VM_DISKS(s)[i].name);
+	for (size_t i = 0; i < s->cdroms.n; i++)
+		if (!VM_CDROMS(s)[i].slot)
+			return fail(e, ERR_INTERNAL, "the CD drive \"%s\" has no slot", VM_CDROMS(s)[i].name);
+	for (size_t i = 0; i < s->nics.n; i++)
+		if (!VM_NICS(s)[i].slot || !VM_NICS(s)[i].mac)
+			return fail(e, ERR_INTERNAL, "the NIC \"%s\" has no slot or address", VM_NICS(s)[i].name);
+	return 0;
+}
+
+int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_plan *p, struct argv *ret, struct err *e)
+{
+	struct argv a = { 0 };
+	int r = vm_spec_check(s, h, e);
+
+	if (!r)
+		r = check_frozen(s, p, e);
+	if (r)
+		return r;
+	add(&a, xstrdup(h->qemu.path));
+	opt(&a, "-nodefaults", NULL);
+	opt(&a, "-no-user-config", NULL);
+	opt(&a, "-name", "guest=%s,process=vm:%s,debug-threads=on", p->name, p->name);
+	opt(&a, "-uuid", "%s", p->uuid);
+	opt(&a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	opt(&a, "-msg", "timestamp=on");
+	add_machine(&a, s, vm_spec_accel(s, h) == VM_ACCEL_KVM);
+	opt(&a, "-display", "none");
+	add_monitors(&a);
+	add_firmware(&a, s);
+	add_devices(&a, s);
+	*ret = a;
+	return 0;
+}
+
+void argv_fini(struct argv *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		free(a->v[i]);
+	for (size_t i = 0; i < a->nfds; i++)
+		free((char *)a->fds[i].name);
+	free(a->v);
+	free(a->fds);
+	*a = (struct argv){ 0 };
+}
