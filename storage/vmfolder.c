@@ -1,0 +1,175 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "dsjob.h"
+#include "file.h"
+#include "mem.h"
+#include "text.h"
+#include "vmfolder.h"
+
+#define OWNER	".croft-vm"		/* holds the UUID */
+
+#define NAME	63			/* longest name of a VM; its folder may have 9 bytes more */
+
+struct vmjob {
+	struct dsjob j;			/* path: the folder, one part */
+	char uuid[37], made[64], other[DSPATH_PART];
+	char *text;
+	size_t n;
+	void (*created)(void *arg, const char *folder, const struct err *);
+};
+
+static struct vmjob *vmjob_new(const char *uuid)
+{
+	struct vmjob *v = xnew(vmjob);
+
+	snprintf(v->uuid, sizeof(v->uuid), "%s", uuid);
+	snprintf(v->made, sizeof(v->made), ".croft-new-%s", v->uuid);
+	return v;
+}
+
+static bool is_owner(int dirfd, const char *folder, const char *uuid)
+{
+	char path[DSPATH_MAX + 32];
+	AUTO_FREE char *text = NULL;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/" OWNER, folder);
+	return !file_read_at(dirfd, path, 64, &text, &n) && !strcmp(text, uuid);
+}
+
+/* The folder gets its name by a rename of a folder that bears its owner already: so it is never there without. rename
+ * replaces nothing but an empty folder. 0, -EEXIST when the name is somebody else's. */
+static int take_name(struct vmjob *v, const char *folder)
+{
+	if (!renameat(v->j.dirfd, v->made, v->j.dirfd, folder))
+		return 0;
+	if (errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR)
+		return -errno;
+	return -EEXIST;
+}
+
+static int make_marked(struct vmjob *v, struct err *e)
+{
+	char owner[sizeof(v->made) + sizeof("/" OWNER)];
+	int r;
+
+	if (mkdirat(v->j.dirfd, v->made, 0700) < 0 && errno != EEXIST)
+		return dsjob_fail(e, errno, "make the folder", v->j.path);
+	snprintf(owner, sizeof(owner), "%s/" OWNER, v->made);
+	r = file_publish_at(v->j.dirfd, owner, v->uuid, strlen(v->uuid), 0600);
+	return r < 0 ? dsjob_fail(e, r, "make the folder", v->j.path) : 0;
+}
+
+static int create_work(struct job *job, struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+	int r;
+
+	if (strchr(v->j.path, '/') || strlen(v->j.path) > NAME)
+		return fail(e, ERR_INVALID, "the name of a VM's folder has at most %d bytes and no \"/\"", NAME);
+	snprintf(v->other, sizeof(v->other), "%.*s-%.8s", NAME, v->j.path, v->uuid);
+	if (is_owner(v->j.dirfd, v->j.path, v->uuid))
+		return 0;
+	if (is_owner(v->j.dirfd, v->other, v->uuid)) {
+		strcpy(v->j.path, v->other);
+		return 0;
+	}
+	r = make_marked(v, e);
+	if (r < 0)
+		return r;
+	r = take_name(v, v->j.path);
+	if (r == -EEXIST) {
+		strcpy(v->j.path, v->other);
+		r = take_name(v, v->other);
+	}
+	if (!r)
+		r = file_sync_dir(v->j.dirfd);
+	return r < 0 ? dsjob_fail(e, r, "make the folder", v->j.path) : 0;
+}
+
+static void create_done(struct job *job, const struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+
+	v->created(v->j.arg, e ? NULL : v->j.path, e);
+	free(v);
+}
+
+void vmfolder_create(struct datastore *ds, const char *name, const char *uuid,
+		     void (*done)(void *, const char *, const struct err *), void *arg)
+{
+	struct vmjob *v = vmjob_new(uuid);
+
+	v->created = done;
+	v->j.arg = arg;
+	dsjob_run(ds, &v->j, name, 0, create_work, create_done);
+}
+
+static int describe_work(struct job *job, struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+	char path[DSPATH_MAX + 32];
+	int r;
+
+	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
+		return fail(e, ERR_STATE, "the folder \"%.200s\" doesn't belong to VM %s", v->j.path, v->uuid);
+	snprintf(path, sizeof(path), "%s/" VMFOLDER_DESCRIPTOR, v->j.path);
+	r = file_publish_at(v->j.dirfd, path, v->text, v->n, 0600);
+	return r < 0 ? dsjob_fail(e, r, "write", path) : 0;
+}
+
+static void describe_done(struct job *job, const struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+
+	v->j.done(v->j.arg, e);
+	free(v->text);
+	free(v);
+}
+
+void vmfolder_describe(struct datastore *ds, const char *folder, const char *uuid, const char *text, size_t n,
+		       storage_done done, void *arg)
+{
+	struct vmjob *v = vmjob_new(uuid);
+
+	v->text = xmemdup(text, n);
+	v->n = n;
+	v->j.done = done;
+	v->j.arg = arg;
+	dsjob_run(ds, &v->j, folder, 0, describe_work, describe_done);
+}
+
+static int remove_work(struct job *job, struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+	AUTO_CLOSE int folder = -1;
+	int r = file_remove_tree(v->j.dirfd, v->made);
+
+	if (r < 0 && r != -ENOENT)
+		return dsjob_fail(e, r, "remove", v->made);
+	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
+		return 0;
+	folder = dsjob_open_folder(v->j.dirfd, v->j.path, e);
+	if (folder < 0) {
+		r = folder;
+		folder = -1;
+		return r;
+	}
+	if (unlinkat(folder, VMFOLDER_DESCRIPTOR, 0) < 0 && errno != ENOENT)
+		return dsjob_fail(e, errno, "delete the descriptor in", v->j.path);
+	if (unlinkat(folder, OWNER, 0) < 0 && errno != ENOENT)
+		return dsjob_fail(e, errno, "remove the mark in", v->j.path);
+	if (unlinkat(v->j.dirfd, v->j.path, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST)
+		return dsjob_fail(e, errno, "remove the folder", v->j.path);
+	r = file_sync_dir(v->j.dirfd);
+	return r < 0 ? dsjob_fail(e, r, "make durable the removal of", v->j.path) : 0;
+}
+
+void vmfolder_remove(struct datastore *ds, const char *folder, const char *uuid, storage_done done, void *arg)
+{
+	dsjob_simple(ds, &vmjob_new(uuid)->j, folder, 0, remove_work, done, arg);
+}
