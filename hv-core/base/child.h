@@ -1,5 +1,6 @@
 /* child.h: programs that we start and wait for by pidfd: qemu-img, croft-front, croft-vm. Never a shell. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
@@ -14,14 +15,18 @@ struct child_how {
 	int in, out;			/* its stdin and stdout; -1: /dev/null */
 	bool new_session;		/* setsid */
 	size_t stderr_max;		/* keep the last bytes of stderr up to this; 0: stderr is inherited */
-	uint64_t deadline_usec;		/* 0: none; else SIGKILL then, and ended() says ERR_TIMEOUT */
+	uint64_t deadline_usec;		/* 0: none; else SIGKILL then: see child_timed_out(), and err_text says so too */
 };
-/* Start it. Signals, mask, umask, nice and environment are reset (PATH and LANG=C.UTF-8 only). @ended runs in the
- * loop exactly once; @err_text is what stderr said (NUL-terminated, maybe ""); @wstatus as of wait(2). */
+/* Start it. Signals, mask, umask (077), nice, folder (/) and environment (PATH and LANG=C.UTF-8 only) are reset.
+ * @ended runs in the loop exactly once; @err_text is what stderr said (NUL-terminated, maybe ""); @wstatus as of
+ * wait(2). */
 struct child *child_start(sd_event *ev, const struct child_how *how,
 			  void (*ended)(void *arg, int wstatus, const char *err_text), void *arg, struct err *e);
 pid_t child_pid(const struct child *c);
 int child_pidfd(const struct child *c);			/* borrowed */
 void child_kill(struct child *c, int sig);		/* by pidfd */
+bool child_timed_out(const struct child *c);		/* in ended(): it was killed at its deadline */
+/* Let it live on without us: ended is never called, the loop reaps it when it ends. */
+void child_release(struct child *c);
 void child_free(struct child *c);			/* kills with SIGKILL, reaps, never calls ended; NULL is fine */
 uint64_t proc_start_time(pid_t pid);			/* field 22 of /proc/PID/stat, or 0 */

@@ -1,5 +1,6 @@
 /* file.h: files by descriptor, beneath a folder. Everything is O_CLOEXEC. These calls block: small files of our own
- * folders in the loop at start only, all else in lanes. */
+ * folders in the loop at start only, all else in lanes. With AT_FDCWD as @dirfd the path is one of our own
+ * configuration: it may be absolute and pass through links; with any other it stays beneath that folder. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,4 +26,4 @@ int file_memfd(const char *name, const void *data, size_t n, mode_t mode);
 int file_memfd_from(const char *name, int fd, size_t max, mode_t mode);	/* content of @fd, at most @max */
 int fd_nonblock(int fd);
 int fd_cloexec(int fd, bool on);
-int file_remove_tree(int dirfd, const char *name);		/* rm -r beneath @dirfd, never across mounts */
+int file_remove_tree(int dirfd, const char *name);		/* rm -r beneath @dirfd, never across mounts; 0 when it is not there */
