@@ -341,11 +341,13 @@ void child_release(struct child *c)
 		destroy(c);
 	} else {
 		sd_event_source *s;
-		if (sd_event_add_io(ev, &s, c->pidfd, EPOLLIN, on_orphan_exit, c) < 0)
-			abort();
-		sd_event_source_set_destroy_callback(s, destroy);
-		sd_event_source_set_floating(s, true);
-		sd_event_source_unref(s);
+		if (sd_event_add_io(ev, &s, c->pidfd, EPOLLIN, on_orphan_exit, c) < 0) {
+			destroy(c);		/* the loop has ended, and we soon: init reaps it */
+		} else {
+			sd_event_source_set_destroy_callback(s, destroy);
+			sd_event_source_set_floating(s, true);
+			sd_event_source_unref(s);
+		}
 	}
 	sd_event_unref(ev);
 }

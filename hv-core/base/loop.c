@@ -1,4 +1,5 @@
 #include "loop.h"
+#include <errno.h>
 #include <stdlib.h>
 #include "log.h"
 #include "mem.h"
@@ -7,10 +8,11 @@
 static const char *what;
 static uint64_t lag_max;
 
-/* The calls of sd-event below fail only when memory is out or the loop was freed. */
+/* The calls of sd-event below fail only when memory is out, or when the loop has ended: then nothing comes any more,
+ * which is no error while everything is being freed. */
 static void must(int r, const char *call)
 {
-	if (r >= 0)
+	if (r >= 0 || r == -ESTALE)
 		return;
 	log_error("%s failed: %d", call, r);
 	abort();
@@ -62,7 +64,10 @@ void loop_defer(sd_event *ev, void (*fn)(void *arg), void *arg)
 	sd_event_source *s;
 
 	*d = (struct deferred){ fn, arg };
-	must(sd_event_add_defer(ev, &s, on_deferred, d), "add_defer");
+	int r = sd_event_add_defer(ev, &s, on_deferred, d);
+	must(r, "add_defer");
+	if (r < 0)
+		return free(d);
 	sd_event_source_set_destroy_callback(s, free);
 	sd_event_source_set_floating(s, true);	/* the loop owns it: a call that never came is freed with the loop */
 	sd_event_source_unref(s);
