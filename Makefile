@@ -51,7 +51,7 @@ $O/vmctl: $(call obj,cli) $(BASE)
 
 # One test program per tests/unit/test_NAME.c; each links what it names in its LINK line:  // LINK: hv-core storage
 $O/tests/unit/test_%: $O/tests/unit/test_%.o $O/tests/unit/t.o $(BASE)
-	@$(MAKE) --no-print-directory -s $(foreach d,$(shell sed -n 's,^// LINK: ,,p' tests/unit/test_$*.c),$(call obj,$d))
+	@$(MAKE) --no-print-directory -s $(BASE) $(foreach d,$(shell sed -n 's,^// LINK: ,,p' tests/unit/test_$*.c),$(call obj,$d))
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %/main.o,$(foreach d,$(shell sed -n 's,^// LINK: ,,p' tests/unit/test_$*.c),$(call obj,$d))) $(BASE) \
 		-ljansson -lsystemd -lsqlite3 -lcrypt -lmicrohttpd -lgnutls -lseccomp -lsmartcols -lpthread
 

@@ -74,7 +74,8 @@ static int reap(pid_t pid)
 	do
 		n = fd < 0 ? 1 : poll(&p, 1, DEADLINE_MS);
 	while (n < 0 && errno == EINTR);
-	kill(-pid, SIGKILL);
+	if (fd >= 0)
+		kill(-pid, SIGKILL);
 	if (!n)
 		kill(pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
