@@ -1,18 +1,20 @@
 /* engine.h: what drives guests, behind one small interface, and the inside of struct vm, for vm*.c and the engines.
- * An engine tells what it sees by vm_saw() and ends what it was asked by vm_op_end(); since either may free the VM's
- * run-time part, they are the last thing that an engine does in a callback. */
+ * An engine tells what it sees by vm_saw() and ends what it was asked by vm_op_end(). vm_saw(SAW_END) frees the run-time
+ * part by detach(): it is the last thing that an engine does in a callback. */
 #pragma once
 #include "list.h"
 #include "loop.h"
+#include "mem.h"
 #include "vm.h"
 
 struct vm_op {			/* something asked, until its done was called */
-	struct list in_vm;
-	struct vm *vm;
+	struct list in_vm;				/* then in vms.over */
+	struct vm *vm;					/* may be gone once it is over */
 	enum vm_event ask;
 	vm_done done;
 	void *arg;
 	struct timer deadline;
+	struct err err;
 };
 
 struct engine {
@@ -23,7 +25,7 @@ struct engine {
 	int (*attach)(struct vm *vm, struct err *e);	/* ASK_ATTACH; NULL: it has nothing that outlives croftd */
 	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
 	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
-	void (*kill)(struct vm *vm);			/* at once; SAW_END follows */
+	void (*kill)(struct vm *vm, enum vm_why why);	/* at once; SAW_END follows */
 	void (*serial)(struct vm *vm, int fd);		/* of a live VM; @fd owned */
 	void (*probe)(struct vm *vm);			/* once a round: see whether it still answers. May be NULL */
 	void (*detach)(struct vm *vm);			/* free the run-time part; a real guest goes on */
@@ -34,6 +36,8 @@ struct vms {
 	struct vms_how how;				/* with the defaults filled in */
 	struct list live;				/* VMs that are not off and whose engine can be probed */
 	struct timer round;				/* armed while live is not empty */
+	struct list over;				/* vm_ops whose done is due */
+	sd_event_source *deliver;			/* enabled while over is not empty */
 	size_t nvms;
 };
 
@@ -45,15 +49,20 @@ struct vm {			/* 5,000 of these are defined on a large host: what only a running
 	struct vm_last *last;				/* owned; NULL: never ran */
 	struct vm_viewers *parked;			/* owned; NULL: nobody waits at the serial line */
 	struct list ops, in_live;
+	struct timer patience;				/* armed while stopping */
 	int64_t since_usec;
 	uint8_t uuid[16];
-	uint8_t state;					/* enum vm_state; changed by vm_saw and the asks only */
+	uint8_t state;					/* enum vm_state; changed by vm_saw only */
 };
 
 /* Something was seen. @last goes with SAW_END: how it ended (copied). */
 void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last);
 void vm_noted(struct vm *vm);				/* status changed, state did not */
-void vm_op_end(struct vm_op *op, const struct err *e);	/* calls done and frees @op; NULL: success */
+void vm_op_end(struct vm_op *op, const struct err *e);	/* takes @op: done is called soon, from the loop; NULL: success */
+
+/* vms.c */
+void vms_join(struct vm *vm);				/* take part in the rounds; calling it again is fine */
+void vms_leave(struct vm *vm);
 
 /* vm_viewers.c: viewers of the serial line of a VM that is off: they get the last run's history and wait. */
 int vm_viewers_park(struct vm *vm, int fd, struct err *e);	/* @fd owned */

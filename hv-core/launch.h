@@ -9,6 +9,7 @@ struct vm_launch {
 	int *fds;		/* owned: argv.nfds of them, each opened afresh; -1 for what croft-vm makes (QMP, serial) */
 	uid_t uid;		/* what QEMU runs as */
 	gid_t gid;
+	const char *qemu_version;	/* borrowed, or NULL */
 	bool kvm;		/* the argv says KVM: the start fails when QEMU says otherwise */
 };
 

@@ -127,7 +127,7 @@ struct vms_how {
 	uint64_t answer_usec;		/* 0: 5 s; a monitor that takes longer is silent */
 	uint64_t start_usec;		/* 0: 60 s; a start that takes longer has failed */
 };
-struct vms *vms_new(const struct vms_how *how, struct err *e);
+struct vms *vms_new(const struct vms_how *how);
 void vms_free(struct vms *v);				/* every VM was freed before; NULL is fine */
 
 /* ---- one VM ---- */

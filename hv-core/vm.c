@@ -1,0 +1,320 @@
+/* vm.c: the VM object: asks in, completions and changes out. What drives the guest is behind engine.h. */
+#include "engine.h"
+#include "file.h"
+#include "launch.h"
+#include "log.h"
+#include "text.h"
+
+enum {
+	POWEROFF_USEC = 15000000,	/* SIGKILL to gone; longer means that the kernel holds it (D state) */
+	ATTACH_USEC = 30000000,		/* the engine has tighter ones for each of its steps */
+	IGNORED_USEC = 180000000,	/* a guest that did not shut down within this is called running again */
+};
+
+struct vm *vm_new(struct vms *v, const struct engine *engine, const char *uuid, const char *name, void *owner)
+{
+	struct vm *vm = xnew(vm);
+
+	vm->vms = v;
+	vm->engine = engine;
+	vm->name = xstrdup(name);
+	vm->owner = owner;
+	if (text_uuid(uuid, vm->uuid))
+		log_error("\"%s\" is no UUID", uuid);	/* the daemon made it or checked it */
+	list_init(&vm->ops);
+	vm->since_usec = now_usec();
+	v->nvms++;
+	return vm;
+}
+
+void vm_free(struct vm *vm)
+{
+	struct err e;
+
+	if (!vm)
+		return;
+	if (vm->run)
+		vm->engine->detach(vm);
+	fail(&e, ERR_INTERRUPTED, "croftd lets go of VM \"%s\"", vm->name);
+	while (!list_empty(&vm->ops))
+		vm_op_end(LIST_ENTRY(vm->ops.next, struct vm_op, in_vm), &e);
+	vm_viewers_free(vm);
+	vms_leave(vm);
+	timer_disarm(&vm->patience);
+	vm->vms->nvms--;
+	free(vm->last);
+	free(vm->name);
+	free(vm);
+}
+
+void vm_rename(struct vm *vm, const char *name)
+{
+	free(vm->name);
+	vm->name = xstrdup(name);
+}
+
+const char *vm_name(const struct vm *vm) { return vm->name; }
+void vm_uuid(const struct vm *vm, char out[37]) { text_uuid_format(vm->uuid, out); }
+void *vm_owner(const struct vm *vm) { return vm->owner; }
+enum vm_state vm_state(const struct vm *vm) { return vm->state; }
+
+bool vm_can(const struct vm *vm, enum vm_event ask)
+{
+	return vm_event_asked(ask) && vm_state_next(vm->state, ask) != VM_NSTATES;
+}
+
+void vm_status(const struct vm *vm, struct vm_status *ret)
+{
+	static const struct vm_last never = { .exit_code = -1 };
+
+	*ret = (struct vm_status){
+		.state = vm->state,
+		.since_usec = vm->since_usec,
+		.engine = vm->engine->name,
+		.last = vm->last ? vm->last : &never,
+	};
+	if (vm->run)
+		vm->engine->status(vm, ret);
+}
+
+void vm_set_last(struct vm *vm, const struct vm_last *last)
+{
+	if (!vm->last)
+		vm->last = xnew(vm_last);
+	*vm->last = *last;
+}
+
+/* ---- what was asked ---- */
+
+static void on_deadline(void *arg)
+{
+	struct vm_op *op = arg;
+	struct vm *vm = op->vm;
+
+	switch (op->ask) {
+	case VM_ASK_START:
+		if (vm->state == VM_STARTING) {		/* it never ran, and it was us who started it just now */
+			fail(&op->err, ERR_TIMEOUT, "VM \"%s\" did not come up within %u s", vm->name,
+			     (unsigned)(vm->vms->how.start_usec / 1000000));
+			timer_arm(&op->deadline, vm->vms->how.ev, POWEROFF_USEC, on_deadline, op);
+			vm->engine->kill(vm, VM_WHY_START_FAILED);
+			vm_saw(vm, VM_ASK_POWEROFF, NULL);
+			return;
+		}
+		break;
+	case VM_ASK_ATTACH:
+		vm_saw(vm, VM_SAW_SILENCE, NULL);
+		return;
+	default:
+		break;
+	}
+	fail(&op->err, ERR_TIMEOUT, "VM \"%s\" was killed, but its process is not gone after %u s", vm->name,
+	     POWEROFF_USEC / 1000000);
+	err_hint(&op->err, "the kernel holds it, most often because of storage that does not answer");
+	vm_op_end(op, &op->err);
+}
+
+static struct vm_op *op_new(struct vm *vm, enum vm_event ask, vm_done done, void *arg, uint64_t deadline_usec)
+{
+	struct vm_op *op = xnew(vm_op);
+
+	op->vm = vm;
+	op->ask = ask;
+	op->done = done;
+	op->arg = arg;
+	if (deadline_usec)
+		timer_arm(&op->deadline, vm->vms->how.ev, deadline_usec, on_deadline, op);
+	list_append(&vm->ops, &op->in_vm);
+	return op;
+}
+
+static const char *way_out(enum vm_state s)
+{
+	switch (s) {
+	case VM_OFF:
+		return "start it first";
+	case VM_PAUSED:
+		return "resume it first";
+	case VM_STARTING:
+	case VM_ATTACHING:
+		return "wait until it runs, or power it off";
+	case VM_DEGRADED:
+		return "its monitor does not answer: wait until it does, or power it off";
+	case VM_ENDING:
+		return "wait until it is off";
+	case VM_RUNNING:
+	case VM_STOPPING:
+	case VM_NSTATES:
+		break;
+	}
+	return "";
+}
+
+static int refused(const struct vm *vm, enum vm_event ask, struct err *e)
+{
+	fail(e, ERR_STATE, "%s is not possible: VM \"%s\" is %s", vm_event_name(ask), vm->name, vm_state_names[vm->state]);
+	return err_hint(e, "%s", way_out(vm->state));
+}
+
+/* What the engine answers, with a deadline of its own: shutdown, reset, pause, resume, screen. */
+static int ask(struct vm *vm, enum vm_event what, int fd, vm_done done, void *arg, struct err *e)
+{
+	if (!vm_can(vm, what)) {
+		close_at(&fd);
+		return refused(vm, what, e);
+	}
+	vm->engine->ask(vm, op_new(vm, what, done, arg, 0), fd);
+	return 0;
+}
+
+int vm_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	return ask(vm, VM_ASK_SHUTDOWN, -1, done, arg, e);
+}
+
+int vm_reset(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	return ask(vm, VM_ASK_RESET, -1, done, arg, e);
+}
+
+int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	return ask(vm, VM_ASK_PAUSE, -1, done, arg, e);
+}
+
+int vm_resume(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	return ask(vm, VM_ASK_RESUME, -1, done, arg, e);
+}
+
+int vm_screen_viewer(struct vm *vm, int fd, vm_done done, void *arg, struct err *e)
+{
+	return ask(vm, VM_ASK_SCREEN, fd, done, arg, e);
+}
+
+int vm_start(struct vm *vm, struct vm_launch *launch, vm_done done, void *arg, struct err *e)
+{
+	AUTO(vm_launch) l = launch;
+	int r;
+
+	if (!vm_can(vm, VM_ASK_START))
+		return refused(vm, VM_ASK_START, e);
+	r = vm->engine->start(vm, l, e);
+	if (r < 0)
+		return r;
+	op_new(vm, VM_ASK_START, done, arg, vm->vms->how.start_usec);
+	vm_saw(vm, VM_ASK_START, NULL);
+	return 0;
+}
+
+void vm_go(struct vm *vm)
+{
+	if (vm->state == VM_STARTING && vm->engine->go)
+		vm->engine->go(vm);
+}
+
+int vm_attach(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	int r;
+
+	if (!vm_can(vm, VM_ASK_ATTACH))
+		return refused(vm, VM_ASK_ATTACH, e);
+	if (!vm->engine->attach)
+		return fail(e, ERR_UNSUPPORTED, "VM \"%s\" is simulated: it does not outlive croftd", vm->name);
+	r = vm->engine->attach(vm, e);
+	if (r < 0)
+		return r;
+	op_new(vm, VM_ASK_ATTACH, done, arg, ATTACH_USEC);
+	vm_saw(vm, VM_ASK_ATTACH, NULL);
+	return 0;
+}
+
+int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	if (!vm_can(vm, VM_ASK_POWEROFF))
+		return refused(vm, VM_ASK_POWEROFF, e);
+	op_new(vm, VM_ASK_POWEROFF, done, arg, POWEROFF_USEC);
+	vm->engine->kill(vm, VM_WHY_POWEROFF);
+	vm_saw(vm, VM_ASK_POWEROFF, NULL);
+	return 0;
+}
+
+int vm_serial_viewer(struct vm *vm, int fd, struct err *e)
+{
+	int r = fd_nonblock(fd);
+
+	if (r < 0) {
+		close_at(&fd);
+		return fail_errno(e, r, "a viewer of VM \"%s\"", vm->name);
+	}
+	if (!vm->run)
+		return vm_viewers_park(vm, fd, e);
+	vm->engine->serial(vm, fd);
+	return 0;
+}
+
+/* ---- the state ---- */
+
+void vm_noted(struct vm *vm)
+{
+	if (vm->vms->how.on_change)
+		vm->vms->how.on_change(vm, vm->owner);
+}
+
+static void on_patience(void *arg)
+{
+	vm_saw(arg, VM_SAW_IGNORED, NULL);
+}
+
+static void enter(struct vm *vm, enum vm_state s)
+{
+	log_info("VM %s: %s -> %s", vm->name, vm_state_names[vm->state], vm_state_names[s]);
+	vm->state = s;
+	vm->since_usec = now_usec();
+	timer_disarm(&vm->patience);
+	if (s == VM_STOPPING)
+		timer_arm(&vm->patience, vm->vms->how.ev, IGNORED_USEC, on_patience, vm);
+	if (s == VM_OFF)
+		vms_leave(vm);
+	else if (vm->engine->probe)
+		vms_join(vm);
+}
+
+/* What a start, an attach and a poweroff wait for is a state. */
+static bool is_settled(struct vm_op *op)
+{
+	const struct vm *vm = op->vm;
+
+	if (op->ask == VM_ASK_POWEROFF)
+		return vm->state == VM_OFF;
+	if (op->ask != VM_ASK_START && op->ask != VM_ASK_ATTACH)
+		return false;
+	if (vm->state == VM_DEGRADED)
+		fail(&op->err, ERR_TIMEOUT, "VM \"%s\" runs, but its monitor does not answer", vm->name);
+	if (vm->state == VM_OFF && !op->err.code)
+		fail(&op->err, ERR_INTERNAL, "VM \"%s\" %s: %s", vm->name,
+		     op->ask == VM_ASK_START ? "did not start" : "has ended", vm_why_help(vm->last->why));
+	if (vm->state == VM_OFF && *vm->last->message)
+		err_hint(&op->err, "QEMU said: %s", vm->last->message);
+	return vm->state != VM_STARTING && vm->state != VM_ATTACHING && vm->state != VM_ENDING;
+}
+
+void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last)
+{
+	enum vm_state s = vm_state_next(vm->state, seen);
+
+	if (s == vm->state)
+		return;
+	if (seen == VM_SAW_END) {
+		vm_set_last(vm, last);
+		vm->engine->detach(vm);
+	}
+	enter(vm, s);
+	LIST_FOR(op, &vm->ops, struct vm_op, in_vm) {
+		if (is_settled(op))
+			vm_op_end(op, op->err.code ? &op->err : NULL);
+	}
+	if (seen == VM_ASK_START || seen == VM_ASK_ATTACH)
+		vm_viewers_hand_over(vm);
+	vm_noted(vm);
+}
