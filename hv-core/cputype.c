@@ -33,6 +33,18 @@ const char *cputype_name(uint32_t midr)
 	return NULL;
 }
 
+bool cputype_has_vhe(uint32_t midr)
+{
+	static const char *const v80[] = { "cortex-a32", "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72",
+					   "cortex-a73", "thunderx", "xgene", "denver2" };
+	const char *name = cputype_name(midr);
+
+	for (size_t i = 0; i < COUNT(v80); i++)
+		if (name && !strcmp(name, v80[i]))
+			return false;
+	return name != NULL;
+}
+
 /* ID_AA64MMFR0_EL1.PARange of QEMU's models. */
 static const struct { const char *name; unsigned bits; } models[] = {
 	{ "cortex-a35", 40 }, { "cortex-a53", 40 }, { "cortex-a57", 44 }, { "cortex-a72", 44 }, { "cortex-a76", 40 },

@@ -117,7 +117,7 @@ static const struct fields forward_fields = {
 #define O(member) offsetof(struct vm_nic, member)
 static const struct field nic_rows[] = {
 	{ "name", F_STR, O(name), FIELD_REQUIRED, NAME_RULE, .help = "Name of the NIC within its VM" },
-	{ "network", F_STR, O(network), NAME_RULE, .def = "\"nat\"", .help = "Network that it is plugged into" },
+	{ "network", F_STR, O(network), .min = 1, NAME_RULE, .def = "\"nat\"", .help = "Network that it is plugged into" },
 	{ "mac", F_STR, O(mac), FIELD_CREATE_ONLY, .min = 17, .max = 17, .check = is_mac,
 	  .rule = "a unicast MAC address such as 52:54:00:12:34:56", .help = "Generated when it is left out, then kept" },
 	{ "model", F_ENUM, O(model), .names = model_names, .def = "\"virtio\"", .help = "The card that the guest sees" },

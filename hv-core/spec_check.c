@@ -146,6 +146,8 @@ static int check_cpus(const struct vm_spec *s, const struct host *h, struct err 
 {
 	bool kvm = vm_spec_accel(s, h) == VM_ACCEL_KVM;
 
+	if (!s->cpus)
+		return fail_at(e, "/cpus", "a VM needs at least 1 virtual CPU");
 	if (s->cpus > 8 && (s->gic == VM_GIC_2 || (s->gic == VM_GIC_AUTO && kvm && h->kvm.gic == 2))) {
 		fail_at(e, "/cpus", "a GICv2 serves at most 8 virtual CPUs, not %u", (unsigned)s->cpus);
 		return kvm ? err_hint(e, "this host has a GICv2; more virtual CPUs need a host with a GICv3")
@@ -163,6 +165,8 @@ static int check_memory(const struct vm_spec *s, const struct host *h, struct er
 	unsigned bits = kvm ? h->kvm.ipa_bits : s->cpu_model ? cputype_tcg_bits(s->cpu_model) : 0;
 	char want[24], most[24];
 
+	if (!s->memory_bytes)
+		return fail_at(e, "/memory_bytes", "a VM needs memory");
 	text_size_format(s->memory_bytes, want);
 	/* The virt machine's memory begins at 1 GiB. */
 	if (bits && bits < 64 && s->memory_bytes + GIB > 1ull << bits) {
@@ -232,6 +236,8 @@ static int check_forwards(const struct vm_spec *s, const struct vm_nic *n, struc
 		const struct vm_forward *f = &VM_FORWARDS(n)[i];
 
 		snprintf(row, sizeof(row), "forwards/%zu/host_port", i);
+		if (!f->host_port || !f->guest_port || !f->host_address)
+			return fail_in(e, "nics", n->name, row, "a forward needs host_address, host_port and guest_port");
 		if (s->engine == VM_ENGINE_QEMU && f->host_port < 1024) {
 			fail_in(e, "nics", n->name, row, "ports below 1024 can't be opened by a VM, which runs without privileges");
 			return err_hint(e, "use a host_port from 1024 on, such as %u", (unsigned)(f->host_port + 8000));
@@ -249,6 +255,8 @@ static int check_nics(const struct vm_spec *s, struct err *e)
 	for (size_t i = 0; i < s->nics.n; i++) {
 		const struct vm_nic *n = &VM_NICS(s)[i];
 
+		if (!n->network)
+			return fail_in(e, "nics", n->name, "network", "a NIC needs a network");
 		for (size_t k = 0; n->mac && k < i; k++)
 			if (VM_NICS(s)[k].mac && !strcasecmp(VM_NICS(s)[k].mac, n->mac))
 				return fail_in(e, "nics", n->name, "mac", "another NIC of this VM has the same address");

@@ -1,0 +1,7 @@
+/* kvm.h: whether KVM runs a guest here, found by running one. */
+#pragma once
+#include "host.h"
+
+/* Fill a zeroed @ret; its texts are then owned by the host facts. On aarch64 a child creates a VM with one vCPU that
+ * executes four instructions; it is killed after a second. Blocks that long at most. */
+void kvm_probe(struct host_kvm *ret);
