@@ -80,6 +80,7 @@ void datastore_free(struct datastore *ds)
 {
 	if (!ds)
 		return;
+	ds->closing = true;
 	lane_free(ds->lane);
 	lane_free(ds->bulk);
 	close_at(&ds->dirfd);
@@ -92,6 +93,8 @@ void datastore_free(struct datastore *ds)
 
 int datastore_usable(const struct datastore *ds, struct err *e)
 {
+	if (ds->closing)
+		return fail(e, ERR_UNAVAILABLE, "datastore \"%s\" is being closed", ds->name);
 	if (ds->dirfd >= 0)
 		return 0;
 	if (ds->status.state == DATASTORE_OPENING)

@@ -33,6 +33,7 @@ struct datastore {
 	struct lane *lane;		/* short operations */
 	struct lane *bulk;		/* what takes long: syncs, digests, copies */
 	sd_event *ev;
+	bool closing;
 	struct datastore_status status;
 };
 
@@ -44,7 +45,8 @@ struct datastore *datastore_new(sd_event *ev, const char *name, const char *path
 /* Open it if it isn't open, and renew the status. To be called after datastore_new, and again by whoever wants fresh
  * figures or another try. */
 void datastore_refresh(struct datastore *ds, storage_done done, void *arg);
-/* Waits for what runs in the lanes (completions are delivered first). */
+/* Waits for what runs in the lanes and delivers its completions; what these try to start is refused. Copies must have
+ * been cancelled or be done. */
 void datastore_free(struct datastore *ds);
 /* 0 when READY; else ERR_UNAVAILABLE with the reason. */
 int datastore_usable(const struct datastore *ds, struct err *e);

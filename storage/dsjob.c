@@ -89,9 +89,13 @@ int dsjob_folder(const struct dsjob *j, const char **name, struct err *e)
 
 int dsjob_open(const struct dsjob *j, int flags, struct err *e)
 {
-	AUTO_CLOSE int fd = file_open_beneath(j->dirfd, j->path, flags | O_NONBLOCK | O_NOCTTY, 0);
+	AUTO_CLOSE int fd = -1;
 	struct stat st;
 
+	/* EAGAIN: the other lane looks just now whether anybody writes to it (volfile_written) */
+	for (int tries = 0; tries < 20 && (fd = file_open_beneath(j->dirfd, j->path, flags | O_NONBLOCK | O_NOCTTY, 0)) == -EAGAIN;
+	     tries++)
+		usleep(1000);
 	if (fd == -EISDIR)
 		return fail(e, ERR_INVALID, "\"%.200s\" is a folder", j->path);
 	if (fd < 0) {

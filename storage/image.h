@@ -1,8 +1,7 @@
-/* image.h: what a disk image is. Our own reader of the qcow2 header: the bytes are hostile, QEMU and qemu-img see an
- * image only after it passed here, and its format is never guessed: somebody said it, and it must be true. */
+/* image.h: what a disk image is. The bytes are hostile: QEMU and qemu-img see an image only after it passed here, and
+ * its format is never guessed: somebody said it, and it must be true. */
 #pragma once
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include "err.h"
 #include "fields.h"
@@ -10,7 +9,6 @@
 enum image_format { IMAGE_QCOW2, IMAGE_RAW, IMAGE_NFORMATS };
 extern const char *const image_format_names[];	/* "qcow2", "raw", NULL */
 
-#define IMAGE_HEAD	(64 * 1024)		/* bytes of a file that image_read_qcow2 looks at */
 #define IMAGE_MAX	(16ull << 40)		/* largest virtual size */
 
 struct image_info {			/* table: image_info_fields */
@@ -20,18 +18,13 @@ struct image_info {			/* table: image_info_fields */
 	uint64_t cluster_bytes;		/* qcow2 */
 	uint64_t snapshots;		/* internal ones */
 	bool backing_file, data_file, encrypted, corrupt, dirty;
-	char volume_id[37];		/* the mark that volume.h leaves, or "" */
-	uint32_t ext_end;		/* where the header extensions end, for image_mark */
-	uint32_t ext_limit;		/* and how far they may reach */
+	char *volume_id;		/* the mark that volume.h leaves, or NULL */
 };
-extern const struct fields image_info_fields;	/* "ImageInfo" */
+extern const struct fields image_info_fields;	/* "ImageInfo"; fields_fini frees what image_inspect filled */
 
-/* Read a qcow2 header from the first @n bytes of a file of @file_bytes. Pure. ERR_INVALID with a sentence. */
-int image_read_qcow2(const uint8_t *head, size_t n, uint64_t file_bytes, struct image_info *ret, struct err *e);
 /* The file that @fd stands for, which was said to be @format. Refused when it isn't, and for raw when it begins like
  * an image of another format or a compressed file. Blocks: for lanes. */
 int image_inspect(int fd, enum image_format format, struct image_info *ret, struct err *e);
-/* May a disk be made of it: no backing file, no data file, no encryption, not corrupt, no internal snapshots. */
+/* May a disk be made of it: no backing file, no data file, no encryption, not corrupt. (Internal
+ * snapshots are left behind by the copy.) */
 int image_acceptable(const struct image_info *i, struct err *e);
-/* Write @id into a qcow2 header as an extension, which QEMU keeps. -ENOSPC when there is no room. Blocks. */
-int image_mark(int fd, const struct image_info *i, const char *id);
