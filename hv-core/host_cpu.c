@@ -117,7 +117,7 @@ static void read_node(const char *root, struct host *h, unsigned id)
 }
 
 /* The kernel prefers VHE where the cores have it; the command line may say otherwise. */
-static void guess_mode(const char *root, struct host *h, uint32_t midr)
+static void guess_mode(const char *root, struct host *h, bool vhe)
 {
 	AUTO_FREE char *line = host_text(root, "proc/cmdline");
 	const char *said = line ? strstr(line, "kvm-arm.mode=") : NULL;
@@ -126,8 +126,8 @@ static void guess_mode(const char *root, struct host *h, uint32_t midr)
 		h->kvm.mode = xstrdup("protected");
 	else if (said && !strncmp(said + 13, "nvhe", 4))
 		h->kvm.mode = xstrdup("nvhe");
-	else if (cputype_name(midr))
-		h->kvm.mode = xstrdup(cputype_has_vhe(midr) ? "vhe" : "nvhe");
+	else
+		h->kvm.mode = xstrdup(vhe ? "vhe" : "nvhe");
 }
 
 void host_read_cpus(const char *root, struct host *h)
@@ -137,16 +137,19 @@ void host_read_cpus(const char *root, struct host *h)
 	AUTO_FREE char *nodes = host_text(root, "sys/devices/system/node/online");
 	const char *at = online ? online : "0";
 	int last = -1, cpu;
-	uint32_t midr = 0;
+	bool known = true, vhe = true;
 
 	while ((cpu = host_list_next(&at, &last)) >= 0) {
 		const char *block = cpuinfo_block(info ? info : "", (unsigned)cpu);
 
-		midr = read_midr(root, block, (unsigned)cpu);
+		uint32_t midr = read_midr(root, block, (unsigned)cpu);
+
+		known = known && cputype_name(midr);
+		vhe = vhe && cputype_has_vhe(midr);
 		count_cpu(h, block, (unsigned)cpu, midr);
 	}
-	if (midr)
-		guess_mode(root, h, midr);
+	if (known)
+		guess_mode(root, h, vhe);
 	at = nodes ? nodes : "";
 	last = -1;
 	while ((cpu = host_list_next(&at, &last)) >= 0)

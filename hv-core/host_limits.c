@@ -66,20 +66,18 @@ static bool limit_scopes(const struct host *h, struct buf *why)
 
 static bool limit_cgroup(const struct host *h, struct buf *why)
 {
-	if (h->cgroup == 2 && h->systemd)
-		buf_adds(why, "cgroup v2: CPU and memory of VMs can be limited");
-	else if (h->cgroup == 2)
-		buf_adds(why, "cgroup v2 is there, but without systemd no limits are set on VMs");
+	if (h->cgroup == 2)
+		buf_adds(why, "the control groups are of version 2");
 	else if (h->cgroup == 1)
-		buf_adds(why, "this host uses cgroup v1: no limits are set on VMs");
+		buf_adds(why, "the control groups are of version 1: VMs run without limits by cgroup");
 	else
-		buf_adds(why, "there are no control groups: no limits are set on VMs");
-	return h->cgroup == 2 && h->systemd;
+		buf_adds(why, "there are no control groups: VMs run without limits by cgroup");
+	return h->cgroup == 2;
 }
 
-static bool limit_passthrough(const struct host *h, struct buf *why)
+static bool limit_iommu(const struct host *h, struct buf *why)
 {
-	buf_adds(why, h->smmu ? "there is an IOMMU" : "there is no IOMMU (SMMU): devices of the host can't be given to VMs");
+	buf_adds(why, h->smmu ? "there is an IOMMU" : "there is no IOMMU (SMMU): a VM can never be given a device of the host");
 	return h->smmu;
 }
 
@@ -100,8 +98,8 @@ static const struct { const char *what; bool (*fn)(const struct host *h, struct 
 	{ "more-than-8-vcpus", limit_vcpus },
 	{ "uniform-cores", limit_cores },
 	{ "systemd-scopes", limit_scopes },
-	{ "resource-limits", limit_cgroup },
-	{ "device-passthrough", limit_passthrough },
+	{ "cgroup-v2", limit_cgroup },
+	{ "iommu", limit_iommu },
 	{ "4k-pages", limit_page },
 };
 
