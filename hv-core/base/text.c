@@ -52,6 +52,7 @@ static const struct { const char *name; uint64_t bytes; } units[] = {
 	{ "M", 1ull << 20 }, { "MiB", 1ull << 20 }, { "MB", 1000000ull },
 	{ "G", 1ull << 30 }, { "GiB", 1ull << 30 }, { "GB", 1000000000ull },
 	{ "T", 1ull << 40 }, { "TiB", 1ull << 40 }, { "TB", 1000000000000ull },
+	{ "PiB", 1ull << 50 }, { "EiB", 1ull << 60 },
 };
 
 int text_size(const char *s, uint64_t *ret)
@@ -77,7 +78,7 @@ int text_size(const char *s, uint64_t *ret)
 			unit = units[i].bytes;
 	if (!unit || (tenths > 1 && unit == 1))
 		return -EINVAL;
-	more = unit * part / tenths;	/* below 2^40 * 1000: no overflow */
+	more = unit / tenths * part + unit % tenths * part / tenths;	/* below unit: no overflow */
 	if (__builtin_mul_overflow(whole, unit, &whole) || __builtin_add_overflow(whole, more, &whole))
 		return -ERANGE;
 	*ret = whole;

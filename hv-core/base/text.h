@@ -6,7 +6,7 @@
 #include <time.h>
 
 int text_u64(const char *s, uint64_t *ret);		/* decimal, no sign, no blanks, whole string */
-int text_size(const char *s, uint64_t *ret);		/* "4GiB", "512MiB", "10GB", "4096": bytes; KiB..TiB, kB..TB, K..T = KiB..TiB */
+int text_size(const char *s, uint64_t *ret);		/* "4GiB", "1.5 GiB", "10GB", "4096": bytes; KiB..EiB, kB..TB, K..T = KiB..TiB */
 void text_size_format(uint64_t bytes, char out[24]);	/* "4 GiB", "1.5 GiB" */
 bool text_is_utf8(const char *s, size_t n);		/* well formed, no overlong, no surrogates, no NUL */
 int text_uuid(const char *s, uint8_t ret[16]);		/* 8-4-4-4-12 lower or upper case hex */
@@ -19,7 +19,8 @@ void text_hex_format(const uint8_t *p, size_t n, char *out);	/* out: 2n + 1 */
 /* A name as users give to a VM, disk, user ...: 1..63 of [A-Za-z0-9._-], starting with a letter or digit, and not
  * shaped like a UUID. */
 bool text_is_name(const char *s);
-/* "10.0.2.15", "::1", and "[::1]:8443" / "127.0.0.1:8443" / ":8443" for listeners ("" host means all). */
+/* "10.0.2.15", "::1", "arm1.lan", with a port "[::1]:8443", "127.0.0.1:8443", ":8443" ("" host: all). Without a port 0.
+ * An address is checked, a name only by its letters: who needs an address asks inet_pton. */
 int text_host_port(const char *s, char host[64], uint16_t *port);
 int text_time(const char *s, int64_t *ret_usec);	/* RFC 3339 in UTC ("Z") -> microseconds since the epoch */
 void text_time_format(int64_t usec, char out[32]);	/* "2026-11-23T12:00:00.123Z" */

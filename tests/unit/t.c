@@ -15,7 +15,7 @@
 #define DEADLINE_MS 60000
 
 /* Shared with the child of the running test. */
-static struct outcome { int failed, skipped; char why[1024]; } *outcome;
+static struct outcome { int failed, skipped, ended; char why[1024]; } *outcome;
 static struct t_case *first, **last = &first;
 
 void t_add(struct t_case *c)
@@ -61,6 +61,7 @@ static void run_child(struct t_case *c)
 	setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	c->fn();
+	outcome->ended = 1;
 	exit(0);	/* runs the leak check of a sanitizer build */
 }
 
@@ -89,7 +90,9 @@ static int reap(pid_t pid)
 			 strsignal(WTERMSIG(status)));
 	else if (!outcome->failed && WEXITSTATUS(status))
 		snprintf(outcome->why, sizeof(outcome->why), "exited with %d", WEXITSTATUS(status));
-	return !n || status;
+	else if (!outcome->failed && !outcome->ended)
+		snprintf(outcome->why, sizeof(outcome->why), "it left its process before its end");
+	return !n || status || !outcome->ended;
 }
 
 /* 0 passed, 1 failed, 2 skipped */

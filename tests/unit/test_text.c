@@ -26,7 +26,7 @@ TEST(text_size_units)
 		{ "4 GiB", 4ull << 30 }, { "10GB", 10000000000 }, { "1.5GiB", 3ull << 29 }, { "2T", 2ull << 40 },
 		{ "0.5 TiB", 1ull << 39 }, { "7B", 7 }, { "1TB", 1000000000000 }, { "0", 0 },
 	};
-	static const char *const bad[] = { "", "GiB", "4 ", "4  GiB", "4GiBs", "4PiB", "-1K", "1.5", "1.K", "1.2345G",
+	static const char *const bad[] = { "", "GiB", "4 ", "4  GiB", "4GiBs", "4PB", "-1K", "1.5", "1.K", "1.2345G",
 					   ".5G", "1,5G", "4 GiB ", "4Gi B" };
 	uint64_t v;
 
@@ -38,6 +38,8 @@ TEST(text_size_units)
 	for (size_t i = 0; i < COUNT(bad); i++)
 		if (text_size(bad[i], &v) != -EINVAL)
 			t_fail(__FILE__, __LINE__, "took \"%s\"", bad[i]);
+	ok(!text_size("15.999EiB", &v) && v == (15ull << 60) + (1ull << 60) / 1000 * 999 + (1ull << 60) % 1000 * 999 / 1000);
+	eq_int(text_size("16EiB", &v), -ERANGE);
 	eq_int(text_size("16777216T", &v), -ERANGE);
 	eq_int(text_size("99999999999999999999", &v), -ERANGE);
 }
