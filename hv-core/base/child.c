@@ -176,7 +176,7 @@ static int on_err(sd_event_source *s, int fd, uint32_t events, void *arg)
 	return 0;
 }
 
-static int on_exit_(sd_event_source *s, int fd, uint32_t events, void *arg)
+static int on_pidfd(sd_event_source *s, int fd, uint32_t events, void *arg)
 {
 	struct child *c = arg;
 	int wstatus;
@@ -275,7 +275,7 @@ struct child *child_start(sd_event *ev, const struct child_how *how,
 		child_free(c);
 		return NULL;
 	}
-	if (sd_event_add_io(ev, &c->exit_src, c->pidfd, EPOLLIN, on_exit_, c) < 0 ||
+	if (sd_event_add_io(ev, &c->exit_src, c->pidfd, EPOLLIN, on_pidfd, c) < 0 ||
 	    (c->err_fd >= 0 && sd_event_add_io(ev, &c->err_src, c->err_fd, EPOLLIN, on_err, c) < 0))
 		abort();
 	sd_event_source_set_description(c->exit_src, "child");

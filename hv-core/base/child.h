@@ -15,7 +15,7 @@ struct child_how {
 	int in, out;			/* its stdin and stdout; -1: /dev/null */
 	bool new_session;		/* setsid */
 	size_t stderr_max;		/* keep the last bytes of stderr up to this; 0: stderr is inherited */
-	uint64_t deadline_usec;		/* 0: none; else SIGKILL then: see child_timed_out(), and err_text says so too */
+	uint64_t deadline_usec;		/* 0: none; else SIGKILL then: child_timed_out(), and err_text says so */
 };
 /* Start it. Signals, mask, umask (077), nice, folder (/) and environment (PATH and LANG=C.UTF-8 only) are reset.
  * @ended runs in the loop exactly once; @err_text is what stderr said (NUL-terminated, maybe ""); @wstatus as of

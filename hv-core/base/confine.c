@@ -136,13 +136,13 @@ int confine_user(uid_t uid, gid_t gid, struct err *e)
 
 /* What the sanitizers' run time does besides: symbolizing, leak search, shadow memory. */
 static const char *const sanitizer_calls[] = {
-	"brk", "clock_nanosleep", "clone", "clone3", "close", "dup", "dup2", "execve", "exit", "exit_group", "fcntl", "fork",
-	"fstat", "futex", "getcwd", "getdents64", "getpid", "getppid", "getrandom", "getrlimit", "getrusage", "gettid",
-	"ioctl", "kill", "lseek", "madvise", "mincore", "mmap", "mprotect", "mremap", "msync", "munmap", "nanosleep",
-	"newfstatat", "open", "openat", "personality", "pipe", "pipe2", "prctl", "prlimit64", "process_vm_readv",
-	"ptrace", "read", "readlink", "readlinkat", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
-	"sched_getaffinity", "sched_yield", "setrlimit", "sigaltstack", "stat", "statx", "tgkill", "wait4", "waitid",
-	"write", NULL,
+	"brk", "clock_nanosleep", "clone", "clone3", "close", "dup", "dup2", "execve", "exit", "exit_group",
+	"fcntl", "fork", "fstat", "futex", "getcwd", "getdents64", "getpid", "getppid", "getrandom", "getrlimit",
+	"getrusage", "gettid", "ioctl", "kill", "lseek", "madvise", "mincore", "mmap", "mprotect", "mremap",
+	"msync", "munmap", "nanosleep", "newfstatat", "open", "openat", "personality", "pipe", "pipe2", "prctl",
+	"prlimit64", "process_vm_readv", "ptrace", "read", "readlink", "readlinkat", "rt_sigaction",
+	"rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "sched_yield", "setrlimit", "sigaltstack", "stat",
+	"statx", "tgkill", "wait4", "waitid", "write", NULL,
 };
 
 /* A thread is a clone() with CLONE_THREAD. The flags of clone3() lie in memory where a filter can't see them; told that

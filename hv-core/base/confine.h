@@ -7,7 +7,7 @@
 #include <sys/types.h>
 #include "err.h"
 
-int confine_empty_root(struct err *e);			/* own mount namespace, root = an empty read-only tmpfs, cwd / */
+int confine_empty_root(struct err *e);			/* own mount namespace, / an empty read-only tmpfs */
 int confine_user(uid_t uid, gid_t gid, struct err *e);	/* no groups, ids, all capability sets and the bounding set
 							 * empty, securebits, no_new_privs, non-dumpable */
 /* Allow only these system calls (libseccomp names, NULL-terminated); any other kills the process, but those in

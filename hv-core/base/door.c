@@ -123,7 +123,8 @@ static int put_row(struct span *s, enum row_kind kind, const char *field)
 	return -EBADMSG;
 }
 
-int door_encode(enum door_type type, uint64_t id, const void *msg, unsigned nfds, void *out, size_t cap, size_t *ret_len)
+int door_encode(enum door_type type, uint64_t id, const void *msg, unsigned nfds, void *out, size_t cap,
+		size_t *ret_len)
 {
 	struct head h = { .type = type, .nfds = nfds, .id = id };
 	struct span s = { out, (char *)out + cap };

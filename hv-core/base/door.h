@@ -49,7 +49,7 @@ struct door_certificate { const char *certificate, *key; };	/* renewed: for new 
 struct door_connection { const char *ticket; };			/* fd 0: an accepted local client */
 struct door_reply {		/* ends the id */
 	uint32_t status;
-	const char *headers;			/* "Name: value\r\n..." or NULL; the front adds Date, Content-Length, Connection */
+	const char *headers;			/* "Name: value\r\n..." or NULL; Date, lengths, Connection are added */
 	struct door_bytes body;			/* or a sealed memfd as fd 0, whole */
 	uint32_t close;				/* close the connection after it */
 };
@@ -64,12 +64,12 @@ struct door_send {		/* bytes of fd 0; ends the id, told by SENT */
 	uint64_t offset, length, deadline_usec;
 };
 struct door_join { const char *protocol; };	/* fd 0: a stream socket; joined to the WebSocket as binary frames */
-struct door_follow {		/* the client becomes a follower: SSE. fd 0 (optional): text to be sent first, a memfd */
+struct door_follow {		/* the client becomes a follower: SSE. fd 0 (optional): a memfd to be sent first */
 	uint64_t audience;
 	uint64_t from;				/* the text goes up to this event number; the ring continues after it */
 };
 struct door_event {		/* one SSE frame for everybody in an audience */
-	uint64_t audience, seq, previous;	/* previous: number of the audience's event before; another one means a gap */
+	uint64_t audience, seq, previous;	/* previous: the audience's event before; another means a gap */
 	struct door_bytes frame;
 };
 struct door_withdraw { uint32_t unused; };	/* end this id now: close its connection */
@@ -107,6 +107,7 @@ void door_send(struct door *d, enum door_type type, uint64_t id, const void *msg
 size_t door_queued(const struct door *d);		/* bytes waiting */
 /* The codec alone (for tests and the fuzz target): 0 or -EBADMSG. door_decode allocates nothing: texts point into @p,
  * which must be writable-free and outlive *msg; every text in the message is followed by a NUL on the wire. */
-int door_encode(enum door_type type, uint64_t id, const void *msg, unsigned nfds, void *out, size_t cap, size_t *ret_len);
+int door_encode(enum door_type type, uint64_t id, const void *msg, unsigned nfds, void *out, size_t cap,
+		size_t *ret_len);
 int door_decode(const void *p, size_t n, enum door_type *type, uint64_t *id, unsigned *nfds, void *msg, size_t msg_cap);
 size_t door_size(enum door_type type);			/* sizeof its struct */

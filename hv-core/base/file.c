@@ -143,7 +143,8 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_len)
 int file_read_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len)
 {
 	struct stat st;
-	AUTO_CLOSE int fd = open_trusted(dirfd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);	/* a pipe must not stop us */
+	/* O_NONBLOCK: a pipe must not stop us */
+	AUTO_CLOSE int fd = open_trusted(dirfd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0)
 		return fd;

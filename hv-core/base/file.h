@@ -10,7 +10,7 @@
 
 /* openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS. @path is relative. -errno. */
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
-int file_open_dir(int dirfd, const char *path, bool create, mode_t mode);	/* a folder, O_DIRECTORY | O_PATH-less */
+int file_open_dir(int dirfd, const char *path, bool create, mode_t mode);	/* a folder, for reading */
 int file_mkdirs(const char *path, mode_t mode);			/* mkdir -p; 0 when it is there */
 /* Read a whole file of at most @max bytes; *ret is NUL-terminated, owned by the caller. -EFBIG when larger. */
 int file_read_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
@@ -26,4 +26,5 @@ int file_memfd(const char *name, const void *data, size_t n, mode_t mode);
 int file_memfd_from(const char *name, int fd, size_t max, mode_t mode);	/* content of @fd, at most @max */
 int fd_nonblock(int fd);
 int fd_cloexec(int fd, bool on);
-int file_remove_tree(int dirfd, const char *name);		/* rm -r beneath @dirfd, never across mounts; 0 when it is not there */
+/* rm -r of the entry @name of @dirfd: never across mounts, never through links; 0 when it is not there. */
+int file_remove_tree(int dirfd, const char *name);

@@ -30,6 +30,8 @@ struct lane {
 	void *arg;
 	int fd;			/* eventfd: something has finished */
 	sd_event_source *src;
+	uint64_t deadline;
+	struct timer overdue;
 	bool *gone;		/* set by lane_free from inside a done() */
 	char name[32], label[40];
 };
@@ -185,6 +187,61 @@ struct lane *lane_new_batch(sd_event *ev, const char *name, size_t depth, size_t
 	return l;
 }
 
+/* Under the lock: since when all threads have been at the jobs that they are at now; 0: one is free. */
+static int64_t busy_since(const struct lane *l)
+{
+	int64_t since = 0;
+
+	for (unsigned i = 0; i < l->threads; i++) {
+		if (i >= l->started || !l->workers[i].since)
+			return 0;
+		if (l->workers[i].since > since)
+			since = l->workers[i].since;
+	}
+	return since;
+}
+
+static bool is_overdue(const struct lane *l, int64_t now)
+{
+	int64_t since = l->deadline ? busy_since(l) : 0;
+	return since && (uint64_t)(now - since) >= l->deadline;
+}
+
+static void refuse(struct lane *l, struct job *j, const char *why)
+{
+	j->ret = fail(&j->err, ERR_UNAVAILABLE, "\"%s\" %s", l->name, why);
+	j->err.retry_after_s = 1;
+	finish(l, j);
+}
+
+static const char hangs[] = "does not get on: what it works at has not answered within its deadline";
+
+/* Armed while jobs wait, so an idle lane never wakes up. */
+static void on_overdue(void *arg)
+{
+	struct lane *l = arg;
+	int64_t now = mono_usec(), since;
+	bool more;
+
+	pthread_mutex_lock(&l->lock);
+	while (is_overdue(l, now) && !list_empty(&l->waiting)) {
+		l->nwaiting--;
+		refuse(l, pop(&l->waiting), hangs);
+	}
+	more = !list_empty(&l->waiting);
+	since = busy_since(l);
+	pthread_mutex_unlock(&l->lock);
+	timer_disarm(&l->overdue);
+	if (more)
+		timer_arm(&l->overdue, sd_event_source_get_event(l->src),
+			  since ? since + l->deadline - now : l->deadline, on_overdue, l);
+}
+
+void lane_set_deadline(struct lane *l, uint64_t usec)
+{
+	l->deadline = usec;
+}
+
 /* Threads are made when the first jobs come: most lanes of most hosts are never used at once. */
 void lane_run(struct lane *l, struct job *j, int (*work_fn)(struct job *, struct err *),
 	      void (*done)(struct job *, const struct err *))
@@ -196,19 +253,20 @@ void lane_run(struct lane *l, struct job *j, int (*work_fn)(struct job *, struct
 	pthread_mutex_lock(&l->lock);
 	bool need = l->nwaiting >= l->idle && l->started < l->threads && !l->stop;
 	if (need && start_worker(l) && !l->started) {
-		j->ret = fail(&j->err, ERR_UNAVAILABLE, "no thread could be started for \"%s\"", l->name);
-	} else if (l->stop || l->nwaiting >= l->depth) {
-		j->ret = fail(&j->err, ERR_UNAVAILABLE, l->stop ? "\"%s\" is closing" :
-			      "too many operations are waiting for \"%s\"", l->name);
-		j->err.retry_after_s = 1;
-	}
-	if (j->ret < 0) {
-		finish(l, j);
+		refuse(l, j, "could not start a thread");
+	} else if (l->stop) {
+		refuse(l, j, "is closing");
+	} else if (l->nwaiting >= l->depth) {
+		refuse(l, j, "has too many operations waiting");
+	} else if (is_overdue(l, mono_usec())) {
+		refuse(l, j, hangs);
 	} else {
 		list_append(&l->waiting, &j->in_lane);
 		l->nwaiting++;
 		if (l->idle)
 			pthread_cond_signal(&l->wake);
+		if (l->deadline && l->nwaiting > l->idle && !l->overdue.src)
+			timer_arm(&l->overdue, sd_event_source_get_event(l->src), l->deadline, on_overdue, l);
 	}
 	pthread_mutex_unlock(&l->lock);
 }
@@ -258,6 +316,7 @@ void lane_free(struct lane *l)
 		deliver(pop(&l->finished));
 	if (l->gone)
 		*l->gone = true;
+	timer_disarm(&l->overdue);
 	sd_event_source_disable_unref(l->src);
 	close_at(&l->fd);
 	pthread_cond_destroy(&l->wake);

@@ -27,6 +27,9 @@ struct lane *lane_new_batch(sd_event *ev, const char *name, size_t depth, size_t
 			    void (*batch)(void *arg, struct job **jobs, size_t n), void *arg);
 void lane_run(struct lane *l, struct job *j, int (*work)(struct job *, struct err *),
 	      void (*done)(struct job *, const struct err *));
+/* The deadline of a job that runs; 0 (so it starts): none. While all threads are past it the jobs that wait, and new
+ * ones, end with ERR_UNAVAILABLE. What runs can't be stopped: its done() comes when the kernel lets go of it. */
+void lane_set_deadline(struct lane *l, uint64_t usec);
 bool lane_full(const struct lane *l);
 size_t lane_len(const struct lane *l);			/* waiting and running */
 int64_t lane_stuck_usec(const struct lane *l);		/* how long the oldest running job runs; 0 when idle */

@@ -34,7 +34,8 @@ void timer_arm(struct timer *t, sd_event *ev, uint64_t after_usec, void (*fn)(vo
 	t->fn = fn;
 	t->arg = arg;
 	if (!t->src) {
-		must(sd_event_add_time_relative(ev, &t->src, CLOCK_MONOTONIC, after_usec, slack, on_timer, t), "add_time");
+		must(sd_event_add_time_relative(ev, &t->src, CLOCK_MONOTONIC, after_usec, slack, on_timer, t),
+		     "add_time");
 		return;
 	}
 	must(sd_event_source_set_time_accuracy(t->src, slack), "set_time_accuracy");

@@ -9,8 +9,8 @@ struct timer { sd_event_source *src; void (*fn)(void *arg); void *arg; };
 void timer_arm(struct timer *t, sd_event *ev, uint64_t after_usec, void (*fn)(void *arg), void *arg);
 void timer_disarm(struct timer *t);			/* and free; safe on a zeroed one */
 
-/* Call @fn(arg) once from the loop, soon; several in no certain order. The source frees itself. In a loop that has ended
- * neither timers nor these come any more. */
+/* Call @fn(arg) once from the loop, soon; several in no certain order. The source frees itself. In a loop that has
+ * ended neither timers nor these come any more. */
 void loop_defer(sd_event *ev, void (*fn)(void *arg), void *arg);
 
 /* Run until sd_event_exit, timing each dispatched callback: over @slow_ms it calls @slow(description, ms). */

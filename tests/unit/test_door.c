@@ -295,7 +295,7 @@ TEST(the_last_words_of_a_closed_end_are_still_read)
 	pair();
 	for (unsigned i = 1; i <= 3; i++)
 		door_send(front.door, DOOR_ACK, i, &(struct door_ack){ i }, NULL, 0);
-	door_send(croftd.door, DOOR_WITHDRAW, 1, &(struct door_withdraw){ 0 }, NULL, 0);	/* never read: a reset */
+	door_send(croftd.door, DOOR_WITHDRAW, 1, &(struct door_withdraw){ 0 }, NULL, 0);	/* unread: a reset */
 	door_free(front.door);
 	front.door = NULL;
 	door_send(croftd.door, DOOR_WITHDRAW, 2, &(struct door_withdraw){ 0 }, NULL, 0);
