@@ -109,7 +109,6 @@ TEST(a_file_is_read_whole_or_not_at_all)
 
 static unsigned entries(void)
 {
-	AUTO_FREE char *text = NULL;
 	char command[64], line[300];
 	unsigned n = 0;
 	snprintf(command, sizeof(command), "ls -A %s", top);
