@@ -26,7 +26,8 @@ struct engine {
 	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
 	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
 	void (*kill)(struct vm *vm, enum vm_why why);	/* at once; SAW_END follows */
-	void (*serial)(struct vm *vm, int fd);		/* of a live VM; @fd owned */
+	/* A viewer of a live VM. 0: @fd was taken. -EAGAIN: not yet; it is parked until vm_viewers_hand_over(). */
+	int (*serial)(struct vm *vm, int fd);
 	void (*probe)(struct vm *vm);			/* once a round: see whether it still answers. May be NULL */
 	void (*detach)(struct vm *vm);			/* free the run-time part; a real guest goes on */
 	void (*status)(const struct vm *vm, struct vm_status *s);	/* accel, pid, as_of, note of a live VM */
@@ -60,11 +61,16 @@ void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last);
 void vm_noted(struct vm *vm);				/* status changed, state did not */
 void vm_op_end(struct vm_op *op, const struct err *e);	/* takes @op: done is called soon, from the loop; NULL: success */
 
+/* vm_last.c */
+struct vm_end;						/* run.h */
+void vm_last_from_end(const struct vm_end *end, struct vm_last *ret);
+enum vm_why vm_why_from_qemu(const char *reason);	/* of a SHUTDOWN event; UNKNOWN for one that we don't know */
+
 /* vms.c */
 void vms_join(struct vm *vm);				/* take part in the rounds; calling it again is fine */
 void vms_leave(struct vm *vm);
 
 /* vm_viewers.c: viewers of the serial line of a VM that is off: they get the last run's history and wait. */
 int vm_viewers_park(struct vm *vm, int fd, struct err *e);	/* @fd owned */
-void vm_viewers_hand_over(struct vm *vm);		/* it is alive now: to engine->serial */
+void vm_viewers_hand_over(struct vm *vm);		/* the engine takes viewers now */
 void vm_viewers_free(struct vm *vm);

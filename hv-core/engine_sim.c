@@ -44,7 +44,7 @@ static int on_typed(sd_event_source *src, int fd, uint32_t events, void *arg)
 	return 0;
 }
 
-static void sim_serial(struct vm *vm, int fd)
+static int sim_serial(struct vm *vm, int fd)
 {
 	struct sim *sim = vm->run;
 	struct sim_viewer *w;
@@ -53,7 +53,7 @@ static void sim_serial(struct vm *vm, int fd)
 
 	if (sim->nviewers == VIEWERS_MAX) {
 		close_at(&fd);
-		return;
+		return 0;
 	}
 	w = xnew(sim_viewer);
 	w->sim = sim;
@@ -64,6 +64,7 @@ static void sim_serial(struct vm *vm, int fd)
 	if (send(fd, banner, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ||
 	    sd_event_add_io(vm->vms->how.ev, &w->src, fd, EPOLLIN, on_typed, w) < 0)
 		viewer_free(w);
+	return 0;
 }
 
 static void on_end(void *arg)
@@ -98,6 +99,7 @@ static int sim_start(struct vm *vm, const struct vm_launch *l, struct err *e)
 	list_init(&sim->viewers);
 	vm->run = sim;
 	soon(vm, on_booted);
+	vm_viewers_hand_over(vm);
 	return 0;
 }
 

@@ -247,10 +247,9 @@ int vm_serial_viewer(struct vm *vm, int fd, struct err *e)
 		close_at(&fd);
 		return fail_errno(e, r, "a viewer of VM \"%s\"", vm->name);
 	}
-	if (!vm->run)
-		return vm_viewers_park(vm, fd, e);
-	vm->engine->serial(vm, fd);
-	return 0;
+	if (vm->run && vm->engine->serial(vm, fd) == 0)
+		return 0;
+	return vm_viewers_park(vm, fd, e);
 }
 
 /* ---- the state ---- */
@@ -268,7 +267,7 @@ static void on_patience(void *arg)
 
 static void enter(struct vm *vm, enum vm_state s)
 {
-	log_info("VM %s: %s -> %s", vm->name, vm_state_names[vm->state], vm_state_names[s]);
+	log_debug("VM %s: %s -> %s", vm->name, vm_state_names[vm->state], vm_state_names[s]);
 	vm->state = s;
 	vm->since_usec = now_usec();
 	timer_disarm(&vm->patience);
@@ -314,7 +313,5 @@ void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last)
 		if (is_settled(op))
 			vm_op_end(op, op->err.code ? &op->err : NULL);
 	}
-	if (seen == VM_ASK_START || seen == VM_ASK_ATTACH)
-		vm_viewers_hand_over(vm);
 	vm_noted(vm);
 }

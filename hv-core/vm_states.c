@@ -1,5 +1,4 @@
 /* vm_states.c: the lifecycle as one table, state x event -> next state. There are no flags beside it. */
-#include "mem.h"
 #include "vm.h"
 
 const char *const vm_state_names[] = {
@@ -18,19 +17,6 @@ static const struct { bool alive; const char *help; } states[VM_NSTATES] = {
 static const struct { const char *name; bool asked; } events[VM_NEVENTS] = {
 #define X(id, text, is_asked) [VM_##id] = { text, is_asked },
 	VM_EVENTS(X)
-#undef X
-};
-
-const char *const vm_why_names[] = {
-#define X(id, name, help) name,
-	VM_WHYS(X)
-#undef X
-	NULL
-};
-
-static const char *const why_help[VM_NWHYS] = {
-#define X(id, name, help) [VM_WHY_##id] = help,
-	VM_WHYS(X)
 #undef X
 };
 
@@ -83,11 +69,6 @@ bool vm_state_alive(enum vm_state s)
 bool vm_event_asked(enum vm_event ev)
 {
 	return events[ev].asked;
-}
-
-const char *vm_why_help(enum vm_why why)
-{
-	return why_help[why];
 }
 
 void vm_states_markdown(struct buf *out)

@@ -103,8 +103,12 @@ int vm_viewers_park(struct vm *vm, int fd, struct err *e)
 
 void vm_viewers_hand_over(struct vm *vm)
 {
-	while (vm->parked)
-		vm->engine->serial(vm, viewer_leave(LIST_ENTRY(vm->parked->all.next, struct viewer, in_vm)));
+	while (vm->parked) {
+		int fd = viewer_leave(LIST_ENTRY(vm->parked->all.next, struct viewer, in_vm));
+
+		if (vm->engine->serial(vm, fd) < 0)
+			close_at(&fd);
+	}
 }
 
 void vm_viewers_free(struct vm *vm)

@@ -1,0 +1,517 @@
+/* engine_qemu.c: a guest in QEMU: its processes by the keeper, its monitor by QMP. What it sees of both it tells as
+ * events to the table of states.
+ *
+ * The monitor may fall silent, be lost or talk rubbish: then the VM is degraded, and comes back by itself when the
+ * monitor does. Nothing but vm_poweroff, and a start that never came up, ends a guest. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "engine.h"
+#include "keeper.h"
+#include "launch.h"
+#include "log.h"
+#include "qmp.h"
+#include "text.h"
+
+enum { AGAIN_USEC = 1000000 };		/* a lost monitor: the process is about to end, or we connect again */
+
+struct guest {
+	struct vm *vm;
+	struct keeper *keeper;		/* owned; NULL: could not be kept, the next round tries again */
+	struct qmp *qmp;		/* owned; NULL: not connected */
+	struct timer again;		/* to connect again, or the deadline of the monitor's first answer */
+	enum vm_why why;		/* what the end will have been; NEVER: not known */
+	bool want_kvm;
+	bool found;			/* QEMU ran: from now on a failing keeper is no end */
+	bool serves;			/* croft-vm takes viewers */
+	bool killed;			/* and that is repeated when it could not be done at once */
+	const char *accel;
+	const char *reason;		/* why we ended a start, for last.message; or NULL */
+	char *note;			/* owned; NULL: nothing to say */
+};
+
+static void monitor_connect(struct guest *g);
+static void keep_again(struct guest *g);
+static void qemu_kill(struct vm *vm, enum vm_why why);
+
+static void note(struct guest *g, const char *text)
+{
+	free(g->note);
+	g->note = text ? xstrdup(text) : NULL;
+}
+
+static void silent(struct guest *g, const char *why)
+{
+	if (g->vm->state != VM_ENDING && g->vm->state != VM_STARTING)
+		note(g, why);
+	vm_saw(g->vm, VM_SAW_SILENCE, NULL);
+}
+
+/* ---- what the monitor tells ---- */
+
+/* RunState in QEMU's QAPI schema. What is not here is a pause that will end by itself or by resume. */
+static const struct { const char *status; enum vm_event seen; const char *note; } run_states[] = {
+	{ "running", VM_SAW_RUNNING, NULL },
+	{ "shutdown", VM_SAW_GUEST_END, NULL },
+	{ "io-error", VM_SAW_PAUSED, "a disk failed or is full; resume it when that is repaired" },
+	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked" },
+	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further" },
+	{ "watchdog", VM_SAW_PAUSED, "the guest's watchdog expired" },
+	{ "suspended", VM_SAW_PAUSED, "the guest sleeps" },
+};
+
+static void on_status(void *arg, json_t *result, const struct err *e)
+{
+	const char *status = json_string_value(json_object_get(result, "status"));
+	struct guest *g = arg;
+	enum vm_event seen = VM_SAW_PAUSED;
+	bool was_degraded = g->vm->state == VM_DEGRADED;
+
+	if (!result) {
+		if (e->code == ERR_TIMEOUT)
+			silent(g, e->msg);
+		return;
+	}
+	timer_disarm(&g->again);	/* the first answer */
+	if (was_degraded)
+		note(g, NULL);
+	for (size_t i = 0; status && i < COUNT(run_states); i++) {
+		if (strcmp(status, run_states[i].status))
+			continue;
+		seen = run_states[i].seen;
+		if (run_states[i].note && !g->note)	/* an event has told it better */
+			note(g, run_states[i].note);
+	}
+	vm_saw(g->vm, seen, NULL);
+}
+
+static void ask_status(struct guest *g)
+{
+	qmp_call(g->qmp, "query-status", NULL, -1, g->vm->vms->how.answer_usec, on_status, g);
+}
+
+static void on_kvm(void *arg, json_t *result, const struct err *e)
+{
+	struct guest *g = arg;
+
+	if (!result)
+		return;
+	g->accel = json_is_true(json_object_get(result, "enabled")) ? "kvm" : "tcg";
+	if (g->vm->state != VM_STARTING || !g->want_kvm || !strcmp(g->accel, "kvm"))
+		return;
+	g->reason = "KVM was asked for, but QEMU runs the guest by emulation";
+	qemu_kill(g->vm, VM_WHY_START_FAILED);
+	vm_saw(g->vm, VM_ASK_POWEROFF, NULL);
+}
+
+static void on_ready(void *arg)
+{
+	struct guest *g = arg;
+
+	if (!g->accel)
+		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
+	ask_status(g);
+}
+
+static void on_late(void *arg)
+{
+	ask_status(arg);
+}
+
+static void on_shutdown(struct guest *g, json_t *data)
+{
+	if (!g->why)
+		g->why = vm_why_from_qemu(json_string_value(json_object_get(data, "reason")));
+}
+
+static void on_io_error(struct guest *g, json_t *data)
+{
+	const char *action = json_string_value(json_object_get(data, "action"));
+	const char *node = json_string_value(json_object_get(data, "node-name"));
+
+	if (!action || strcmp(action, "stop"))
+		return;
+	free(g->note);
+	g->note = xasprintf("%.40s %s, then resume it", node ? node : "a disk",
+			    json_is_true(json_object_get(data, "nospace")) ? "has no space left: make room" : "failed: repair it");
+}
+
+static void on_panic(struct guest *g, json_t *data)
+{
+	note(g, "the guest's kernel panicked");
+}
+
+static void on_resume(struct guest *g, json_t *data)
+{
+	note(g, NULL);
+}
+
+/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. */
+static const struct {
+	const char *name;
+	enum vm_event seen;
+	void (*fn)(struct guest *g, json_t *data);
+} events[] = {
+	{ "STOP", VM_SAW_PAUSED, NULL },
+	{ "RESUME", VM_SAW_RUNNING, on_resume },
+	{ "RESET", VM_SAW_RESET, NULL },
+	{ "POWERDOWN", VM_SAW_TOLD, NULL },
+	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
+	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
+	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
+};
+
+static void on_event(void *arg, const char *name, json_t *data)
+{
+	struct guest *g = arg;
+
+	for (size_t i = 0; i < COUNT(events); i++) {
+		if (strcmp(name, events[i].name))
+			continue;
+		if (events[i].fn)
+			events[i].fn(g, data);
+		if (events[i].seen == VM_NEVENTS)
+			vm_noted(g->vm);
+		else
+			vm_saw(g->vm, events[i].seen, NULL);
+		return;
+	}
+}
+
+/* ---- the monitor's connection ---- */
+
+static void on_again(void *arg)
+{
+	struct guest *g = arg;
+
+	if (!g->keeper)
+		keep_again(g);
+	else if (g->qmp)		/* it was the deadline of the first answer */
+		silent(g, "its monitor does not answer");
+	else
+		monitor_connect(g);
+}
+
+static void on_monitor_end(void *arg, const char *why)
+{
+	struct guest *g = arg;
+	bool degraded = g->vm->state == VM_DEGRADED;
+
+	log_debug("VM %s: monitor: %s", g->vm->name, why);
+	qmp_free(TAKE(g->qmp));
+	timer_disarm(&g->again);
+	if (!degraded && g->vm->state != VM_ENDING)	/* degraded: the next round is soon enough */
+		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, on_again, g);
+}
+
+static void monitor_connect(struct guest *g)
+{
+	struct qmp_how how = {
+		.ev = g->vm->vms->how.ev, .ready = on_ready, .event = on_event, .late = on_late, .ended = on_monitor_end, .arg = g,
+	};
+	struct err e = { 0 };
+	int fd;
+
+	if (g->qmp || !g->keeper)
+		return;
+	fd = keeper_qmp_connect(g->keeper, &e);
+	if (fd < 0) {
+		silent(g, e.msg);
+		return;
+	}
+	g->qmp = qmp_new(&how, fd);
+	if (g->vm->state != VM_STARTING)	/* a start has a deadline of its own, and QEMU may take a while */
+		timer_arm(&g->again, how.ev, g->vm->vms->how.answer_usec, on_again, g);
+}
+
+/* ---- what the keeper tells ---- */
+
+static void on_parked(void *arg, pid_t shim)
+{
+	struct guest *g = arg;
+	struct vm *vm = g->vm;
+
+	if (vm->vms->how.on_parked)
+		vm->vms->how.on_parked(vm, vm->owner, shim);
+	else
+		keeper_go(g->keeper);
+}
+
+static void on_running(void *arg, const struct vm_proc *proc)
+{
+	struct guest *g = arg;
+
+	g->found = g->serves = true;
+	if (g->killed)
+		keeper_kill(g->keeper, NULL);
+	else
+		monitor_connect(g);
+	vm_viewers_hand_over(g->vm);
+	vm_noted(g->vm);
+}
+
+static void on_shim_lost(void *arg, const struct err *why)
+{
+	struct guest *g = arg;
+
+	log_warn("VM %s: %s", g->vm->name, why->msg);
+	g->serves = false;
+}
+
+static void on_ended(void *arg, const struct vm_end *end)
+{
+	struct guest *g = arg;
+	struct vm_last last;
+
+	vm_last_from_end(end, &last);
+	if (g->why)
+		last.why = g->why;
+	else if (g->vm->state == VM_STARTING && last.exit_code)
+		last.why = VM_WHY_START_FAILED;
+	if (g->reason)
+		snprintf(last.message, sizeof(last.message), "%s", g->reason);
+	vm_saw(g->vm, VM_SAW_END, &last);
+}
+
+static void on_failed(void *arg, const struct err *e)
+{
+	struct guest *g = arg;
+	struct vm_last last = { .why = g->why ? g->why : VM_WHY_START_FAILED, .when_usec = now_usec(), .exit_code = -1 };
+
+	if (!g->found) {
+		snprintf(last.message, sizeof(last.message), "%s", e->msg);
+		vm_saw(g->vm, VM_SAW_END, &last);
+		return;
+	}
+	keeper_free(TAKE(g->keeper));
+	qmp_free(TAKE(g->qmp));
+	g->serves = false;
+	silent(g, e->msg);
+}
+
+static const struct keeper_ops keeper_ops = {
+	.parked = on_parked,
+	.running = on_running,
+	.degraded = on_shim_lost,
+	.ended = on_ended,
+	.failed = on_failed,
+};
+
+/* ---- what the VM asks ---- */
+
+static struct guest *guest_new(struct vm *vm)
+{
+	struct guest *g = xnew(guest);
+
+	g->vm = vm;
+	vm->run = g;
+	return g;
+}
+
+static void qemu_detach(struct vm *vm)
+{
+	struct guest *g = TAKE(vm->run);
+
+	timer_disarm(&g->again);
+	qmp_free(g->qmp);
+	keeper_free(g->keeper);
+	free(g->note);
+	free(g);
+}
+
+static int qemu_start(struct vm *vm, const struct vm_launch *l, struct err *e)
+{
+	static const char *const devices[] = { "/dev/kvm", NULL };
+	AUTO_FREE struct keeper_fd *fds = xcalloc(l->argv.nfds + 1, sizeof(*fds));
+	char uuid[37];
+	struct keeper_launch k = {
+		.uuid = uuid, .argv = (const char *const *)l->argv.v, .fds = fds, .uid = l->uid, .gid = l->gid,
+		.qemu_version = l->qemu_version, .private_root = true, .devices = l->kvm ? devices : NULL,
+	};
+	struct guest *g;
+
+	for (size_t i = 0; i < l->argv.nfds; i++) {
+		const struct argv_fd *f = &l->argv.fds[i];
+
+		if (f->what == ARGV_FD_QMP)
+			k.qmp = f->fd;
+		else if (f->what == ARGV_FD_SERIAL)
+			k.serial = f->fd;
+		else
+			fds[k.nfds++] = (struct keeper_fd){ l->fds[i], f->fd };
+	}
+	vm_uuid(vm, uuid);
+	g = guest_new(vm);
+	g->want_kvm = l->kvm;
+	g->keeper = keeper_start(vm->vms->how.house, &k, &keeper_ops, g, e);
+	if (g->keeper)
+		return 0;
+	qemu_detach(vm);
+	return -1;
+}
+
+static void qemu_go(struct vm *vm)
+{
+	keeper_go(((struct guest *)vm->run)->keeper);
+}
+
+static struct keeper *attach(struct guest *g, struct err *e)
+{
+	char uuid[37];
+
+	vm_uuid(g->vm, uuid);
+	return keeper_attach(g->vm->vms->how.house, uuid, &keeper_ops, g, e);
+}
+
+static int qemu_attach(struct vm *vm, struct err *e)
+{
+	struct guest *g = guest_new(vm);
+
+	g->found = true;
+	g->keeper = attach(g, e);
+	if (!g->keeper && e->code == ERR_STATE) {
+		qemu_detach(vm);
+		return -1;
+	}
+	if (!g->keeper)			/* something runs, but cannot be kept: that is degraded, not off */
+		timer_arm(&g->again, vm->vms->how.ev, 0, on_again, g);
+	return 0;
+}
+
+static void keep_again(struct guest *g)
+{
+	struct err e = { 0 };
+
+	g->keeper = attach(g, &e);
+	if (!g->keeper)
+		silent(g, e.msg);
+}
+
+static void qemu_kill(struct vm *vm, enum vm_why why)
+{
+	struct guest *g = vm->run;
+	struct err e = { 0 };
+
+	g->killed = true;
+	if (!g->why)
+		g->why = why;
+	if (!g->keeper)
+		keep_again(g);		/* killed once it is kept again */
+	else if (keeper_kill(g->keeper, &e) < 0)
+		log_error("VM %s: %s", vm->name, e.msg);
+}
+
+static void qemu_probe(struct vm *vm)
+{
+	struct guest *g = vm->run;
+
+	if (!g->keeper)
+		keep_again(g);
+	else if (vm->state == VM_STARTING || vm->state == VM_ATTACHING || vm->state == VM_ENDING)
+		return;				/* these have deadlines of their own */
+	else if (!g->qmp)
+		monitor_connect(g);
+	else if (vm->state == VM_DEGRADED || mono_usec() - qmp_heard_usec(g->qmp) >= (int64_t)vm->vms->how.round_usec / 2)
+		ask_status(g);
+}
+
+static int qemu_serial(struct vm *vm, int fd)
+{
+	struct guest *g = vm->run;
+	struct err e;
+
+	if (!g->serves)
+		return -EAGAIN;
+	if (keeper_viewer(g->keeper, fd, &e) < 0)
+		log_warn("VM %s: serial viewer: %s", vm->name, e.msg);
+	return 0;
+}
+
+static void qemu_status(const struct vm *vm, struct vm_status *s)
+{
+	const struct guest *g = vm->run;
+
+	s->accel = g->accel;
+	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
+	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
+	s->note = g->note;
+}
+
+/* What is asked of the monitor, and what its yes means. */
+static const struct { const char *command; enum vm_event seen; } asks[VM_NEVENTS] = {
+	[VM_ASK_SHUTDOWN] = { "system_powerdown", VM_SAW_TOLD },
+	[VM_ASK_RESET] = { "system_reset", VM_SAW_RESET },
+	[VM_ASK_PAUSE] = { "stop", VM_SAW_PAUSED },
+	[VM_ASK_RESUME] = { "cont", VM_SAW_RUNNING },
+	[VM_ASK_SCREEN] = { NULL, VM_NEVENTS },	/* getfd, add_client */
+};
+
+static void on_asked(void *arg, json_t *result, const struct err *e)
+{
+	struct vm_op *op = arg;
+	struct vm *vm = op->vm;
+	enum vm_event seen = asks[op->ask].seen;
+
+	vm_op_end(op, e);
+	if (e && e->code == ERR_TIMEOUT)
+		silent(vm->run, e->msg);
+	else if (!e && seen != VM_NEVENTS)
+		vm_saw(vm, seen, NULL);
+}
+
+static json_t *fd_name(const struct vm_op *op)
+{
+	return json_sprintf("viewer-%zx", (size_t)op);		/* unique while it is under way */
+}
+
+static void on_screen(void *arg, json_t *result, const struct err *e)
+{
+	struct vm_op *op = arg;
+	struct guest *g = op->vm->run;
+
+	if (e && e->code == ERR_STATE)		/* QEMU did not take it: it must not keep it either */
+		qmp_call(g->qmp, "closefd", json_pack("{s:o}", "fdname", fd_name(op)), -1, g->vm->vms->how.answer_usec, NULL, NULL);
+	on_asked(op, NULL, e);
+}
+
+/* getfd has put the viewer's socket into QEMU; now it becomes a VNC client. */
+static void on_screen_sent(void *arg, json_t *result, const struct err *e)
+{
+	struct vm_op *op = arg;
+	struct guest *g = op->vm->run;
+
+	if (e)
+		on_asked(op, NULL, e);
+	else
+		qmp_call(g->qmp, "add_client", json_pack("{s:s, s:o, s:b}", "protocol", "vnc", "fdname", fd_name(op), "skipauth", 1),
+			 -1, g->vm->vms->how.answer_usec, on_screen, op);
+}
+
+static void qemu_ask(struct vm *vm, struct vm_op *op, int fd)
+{
+	struct guest *g = vm->run;
+	uint64_t deadline = vm->vms->how.answer_usec;
+
+	if (!g->qmp) {
+		close_at(&fd);
+		fail(&op->err, ERR_UNAVAILABLE, "the monitor of VM \"%s\" is being connected again", vm->name);
+		vm_op_end(op, &op->err);
+	} else if (op->ask == VM_ASK_SCREEN) {
+		qmp_call(g->qmp, "getfd", json_pack("{s:o}", "fdname", fd_name(op)), fd, deadline, on_screen_sent, op);
+	} else {
+		qmp_call(g->qmp, asks[op->ask].command, NULL, -1, deadline, on_asked, op);
+	}
+}
+
+const struct engine engine_qemu = {
+	.name = "qemu",
+	.start = qemu_start,
+	.go = qemu_go,
+	.attach = qemu_attach,
+	.ask = qemu_ask,
+	.kill = qemu_kill,
+	.serial = qemu_serial,
+	.probe = qemu_probe,
+	.detach = qemu_detach,
+	.status = qemu_status,
+};

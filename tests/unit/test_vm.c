@@ -1,0 +1,113 @@
+// LINK: hv-core
+#include <string.h>
+#include "t.h"
+#include "vm.h"
+
+TEST(names_round_trip)
+{
+	int n = 0;
+
+	for (int s = 0; s < VM_NSTATES; s++) {
+		ok(vm_state_names[s] && *vm_state_names[s]);
+		for (int other = 0; other < s; other++)
+			ok(strcmp(vm_state_names[s], vm_state_names[other]));
+	}
+	ok(!vm_state_names[VM_NSTATES]);
+	for (; vm_why_names[n]; n++) {
+		ok(*vm_why_help(n));
+		for (int other = 0; other < n; other++)
+			ok(strcmp(vm_why_names[n], vm_why_names[other]));
+	}
+	eq_int(n, VM_NWHYS);
+	eq_str(vm_state_names[VM_OFF], "off");
+	eq_str(vm_state_names[VM_ENDING], "ending");
+	eq_str(vm_why_names[VM_WHY_NEVER], "never");
+	eq_str(vm_why_names[VM_WHY_UNKNOWN], "unknown");
+	for (int ev = 0; ev < VM_NEVENTS; ev++)
+		ok(*vm_event_name(ev));
+}
+
+/* Rules that every pair must obey, whatever the table says in detail. */
+TEST(every_pair)
+{
+	for (int s = 0; s < VM_NSTATES; s++) {
+		for (int ev = 0; ev < VM_NEVENTS; ev++) {
+			int n = vm_state_next(s, ev);
+
+			ok(n <= VM_NSTATES);
+			if (!vm_event_asked(ev))
+				ok(n != VM_NSTATES);		/* a fact can't be refused */
+			if (n == VM_OFF)
+				ok(ev == VM_SAW_END || s == VM_OFF);	/* off is: the process is gone, nothing else */
+			if (s == VM_OFF && ev != VM_ASK_START && ev != VM_ASK_ATTACH)
+				ok(n == VM_OFF || n == VM_NSTATES);	/* nothing starts by being seen late */
+			if (s == VM_ENDING)
+				ok(n == VM_ENDING || n == VM_OFF || n == VM_NSTATES);	/* no way back */
+			if (n == VM_STARTING)
+				ok(s == VM_STARTING || ev == VM_ASK_START);
+			if (n == VM_ATTACHING)
+				ok(s == VM_ATTACHING || ev == VM_ASK_ATTACH);
+			if (n == VM_DEGRADED)
+				ok(s == VM_DEGRADED || ev == VM_SAW_SILENCE);
+			if (n == VM_STOPPING)
+				ok(s == VM_STOPPING || ev == VM_SAW_TOLD);
+		}
+		eq_int(vm_state_next(s, VM_SAW_END), VM_OFF);
+		eq_int(vm_state_next(s, VM_ASK_START), s == VM_OFF ? VM_STARTING : VM_NSTATES);	/* never twice */
+		eq_int(vm_state_next(s, VM_ASK_POWEROFF), s == VM_OFF ? VM_NSTATES : VM_ENDING);	/* always possible */
+		eq_int(vm_state_alive(s), s != VM_OFF);
+	}
+}
+
+/* Every state can be reached from off, and off from every state. */
+TEST(reachable)
+{
+	bool seen[VM_NSTATES] = { [VM_OFF] = true };
+
+	for (int round = 0; round < VM_NSTATES; round++) {
+		for (int s = 0; s < VM_NSTATES; s++) {
+			for (int ev = 0; seen[s] && ev < VM_NEVENTS; ev++) {
+				int n = vm_state_next(s, ev);
+
+				if (n != VM_NSTATES)
+					seen[n] = true;
+			}
+		}
+	}
+	for (int s = 0; s < VM_NSTATES; s++)
+		ok(seen[s]);
+}
+
+TEST(a_life)
+{
+	static const struct { enum vm_event ev; enum vm_state then; } life[] = {
+		{ VM_ASK_START, VM_STARTING }, { VM_SAW_RUNNING, VM_RUNNING }, { VM_ASK_PAUSE, VM_RUNNING },
+		{ VM_SAW_PAUSED, VM_PAUSED }, { VM_SAW_SILENCE, VM_DEGRADED }, { VM_SAW_PAUSED, VM_PAUSED },
+		{ VM_ASK_SHUTDOWN, VM_NSTATES }, { VM_ASK_RESUME, VM_PAUSED }, { VM_SAW_RUNNING, VM_RUNNING },
+		{ VM_ASK_SHUTDOWN, VM_RUNNING }, { VM_SAW_TOLD, VM_STOPPING }, { VM_SAW_RUNNING, VM_STOPPING },
+		{ VM_SAW_IGNORED, VM_RUNNING }, { VM_SAW_TOLD, VM_STOPPING }, { VM_SAW_RESET, VM_RUNNING },
+		{ VM_SAW_TOLD, VM_STOPPING }, { VM_SAW_GUEST_END, VM_ENDING }, { VM_SAW_RUNNING, VM_ENDING },
+		{ VM_SAW_END, VM_OFF }, { VM_SAW_END, VM_OFF },
+	};
+	enum vm_state s = VM_OFF;
+
+	for (size_t i = 0; i < sizeof(life) / sizeof(life[0]); i++) {
+		enum vm_state n = vm_state_next(s, life[i].ev);
+
+		eq_int(n, life[i].then);
+		s = n == VM_NSTATES ? s : n;
+	}
+}
+
+TEST(the_table_for_the_docs)
+{
+	AUTO_BUF struct buf b = BUF_INIT(65536);
+
+	vm_states_markdown(&b);
+	ok(!b.over);
+	ok(strstr(b.data, "| state | start |"));
+	ok(strstr(b.data, "| **off** | starting | attaching | refused |"));
+	ok(strstr(b.data, "* **degraded**: "));
+}
+
+T_MAIN
