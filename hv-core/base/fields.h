@@ -21,8 +21,8 @@ enum field_type {
 	F_ENUM,		/* int, an index into names[] (NULL-terminated) */
 	F_TIME,		/* int64_t, microseconds since the epoch; 0 is null */
 	F_OBJECT,	/* struct in place, described by sub */
-	F_MAP,		/* struct field_vec of sub structs, keyed in JSON by their first row, which is F_STR (a name) and
-			 * the first member (offset 0). Its items hold nothing that no row describes. */
+	F_MAP,		/* struct field_vec of sub structs, keyed in JSON by their first row, which is F_STR (a name)
+			 * and the first member (offset 0); they hold nothing that no row describes. */
 	F_LIST,		/* struct field_vec of sub structs */
 	F_STRS,		/* struct field_vec of char * */
 	F_LABELS,	/* struct field_vec of struct field_label */
@@ -53,7 +53,7 @@ struct field {
 	const struct fields *sub;	/* F_OBJECT, F_MAP, F_LIST */
 	const char *def;		/* default as JSON text, or NULL: zero/empty */
 	bool (*check)(const char *s);	/* F_STR: a rule such as text_is_name */
-	const char *rule;		/* what check wants, for the message: "a name of 1 to 63 letters, digits, . _ -" */
+	const char *rule;		/* what check wants, for the message: "a name of 1 to 63 letters, ..." */
 	const char *help;		/* one line */
 };
 struct fields {

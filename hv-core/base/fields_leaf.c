@@ -49,8 +49,8 @@ static int decode_u64(struct decode d, const struct field *row, json_t *j, uint6
 		return field_refuse(d.e, at, "must be at most %s; %llu is not", number_text(row, max, a),
 			      (unsigned long long)u);
 	if (row->multiple && u % row->multiple)
-		return field_refuse(d.e, at, "must be a multiple of %s; %llu is not", number_text(row, row->multiple, a),
-			      (unsigned long long)u);
+		return field_refuse(d.e, at, "must be a multiple of %s; %llu is not",
+				    number_text(row, row->multiple, a), (unsigned long long)u);
 	*out = u;
 	return 0;
 }
@@ -59,16 +59,17 @@ int field_check_text(struct decode d, const struct field *row, const char *s, si
 {
 	size_t max = row->max && row->type == F_STR ? row->max : FIELDS_STR_MAX;
 
-	if (n > max)
-		return field_refuse(d.e, at, "must be at most %zu bytes long; this has %zu", max, n);
-	if (row->type == F_STR && n < row->min)
-		return n ? field_refuse(d.e, at, "must be at least %llu bytes long; this has %zu",
-				  (unsigned long long)row->min, n) : field_refuse(d.e, at, "must not be empty");
+	/* The rule first: "must be a MAC address" says more than a length. */
 	if (row->check && !row->check(s)) {
 		if (row->flags & FIELD_SECRET)
 			return field_refuse(d.e, at, "must be %s", row->rule ? row->rule : "well formed");
 		return field_refuse(d.e, at, "must be %s; \"%.40s\" is not", row->rule ? row->rule : "well formed", s);
 	}
+	if (n > max)
+		return field_refuse(d.e, at, "must be at most %zu bytes long; this has %zu", max, n);
+	if (row->type == F_STR && n < row->min)
+		return n ? field_refuse(d.e, at, "must be at least %llu bytes long; this has %zu",
+				  (unsigned long long)row->min, n) : field_refuse(d.e, at, "must not be empty");
 	return 0;
 }
 

@@ -14,7 +14,9 @@ static void *item_at(const struct field_vec *v, size_t size, size_t i)
 /* Bytes of one item of a vector row. */
 static size_t item_size(const struct field *row)
 {
-	return row->type == F_STRS ? sizeof(char *) : row->type == F_LABELS ? sizeof(struct field_label) : row->sub->size;
+	if (row->type == F_STRS)
+		return sizeof(char *);
+	return row->type == F_LABELS ? sizeof(struct field_label) : row->sub->size;
 }
 
 void *field_vec_add(struct field_vec *v, size_t size)

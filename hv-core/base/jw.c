@@ -1,4 +1,4 @@
-/* jw.c: see jw.h. Lists of thousands of VMs go through here, so texts are copied in runs and numbers printed by hand. */
+/* jw.c: see jw.h. Lists of thousands of VMs go through here: texts are copied in runs, numbers printed by hand. */
 #include "jw.h"
 #include <stdarg.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "buf.h"
 
-struct jw { struct buf *b; uint64_t more, arrays; int depth; };	/* bit d: at depth d (max 60) a comma is due; is an array */
+struct jw { struct buf *b; uint64_t more, arrays; int depth; };	/* bit d for depth d, at most 60: comma due; array */
 
 #define JW(buf)	((struct jw){ .b = (buf) })
 void jw_obj(struct jw *w, const char *key);

@@ -6,7 +6,7 @@
 #include <time.h>
 
 int text_u64(const char *s, uint64_t *ret);		/* decimal, no sign, no blanks, whole string */
-int text_size(const char *s, uint64_t *ret);		/* "4GiB", "1.5 GiB", "10GB", "4096": bytes; KiB..EiB, kB..TB, K..T = KiB..TiB */
+int text_size(const char *s, uint64_t *ret);		/* "4GiB", "1.5 GiB", "10GB", "4096"; K is KiB ... T is TiB */
 void text_size_format(uint64_t bytes, char out[24]);	/* "4 GiB", "1.5 GiB" */
 bool text_is_utf8(const char *s, size_t n);		/* well formed, no overlong, no surrogates, no NUL */
 int text_uuid(const char *s, uint8_t ret[16]);		/* 8-4-4-4-12 lower or upper case hex */

@@ -134,6 +134,8 @@ static const struct { const char *text, *pointer, *msg; } wrong[] = {
 	{ "{\"name\":\"a\",\"autostart\":1}", "/autostart", "autostart must be true or false, not a number" },
 	{ "{\"name\":\"a\",\"state\":\"of\"}", "/state", "state must be one of on, off; \"of\" is not" },
 	{ "{\"name\":\"a\",\"state\":0}", "/state", "state must be one of on, off, not a number" },
+	{ "{\"name\":\"0123456789012345678901234567890123456789012345678901234567890123\"}", "/name",
+	  "name must be a name of letters and digits; \"0123456789012345678901234567890123456789\" is not" },
 	{ "{\"name\":\"a\",\"created_at\":\"2026-11-23T12:00:00Z\"}", "/created_at", "created_at cannot be set: the host decides it" },
 	{ "{\"name\":\"a\",\"cpu\":{\"cuont\":1}}", "/cpu/cuont", "cpu: unknown field \"cuont\"; did you mean \"count\"?" },
 	{ "{\"name\":\"a\",\"cpu\":{\"count\":0}}", "/cpu/count", "cpu.count must be between 1 and 512; 0 is not" },
