@@ -65,8 +65,11 @@ struct fields {
 
 enum fields_mode {
 	FIELDS_CREATE,	/* defaults filled in, required rows demanded, read-only ones refused */
-	FIELDS_PATCH,	/* merge patch onto a filled struct: absent keeps, null resets to the default */
-	FIELDS_STORED,	/* what fields_encode wrote (database, descriptor): everything accepted, unknown keys ignored */
+	FIELDS_PATCH,	/* merge patch onto a filled struct: absent keeps, null resets to the default; in a map or labels
+			 * null removes the entry and a new one is created; a list is replaced whole */
+	FIELDS_STORED,	/* what fields_encode wrote (database, descriptor): read-only rows accepted, unknown keys ignored,
+			 * null is empty, absent is the default; types, bounds and rules hold, as a descriptor may come
+			 * from anywhere; required rows are demanded but secrets, which are never encoded */
 };
 
 /* Decode @j into @out (zeroed for CREATE and STORED; filled for PATCH). On failure @out is left as it was for PATCH,
