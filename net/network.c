@@ -30,16 +30,17 @@ static bool collide(const struct forward *a, const struct forward *b)
 static int refuse(const struct forward *f, const struct forward *other, struct err *e)
 {
 	const char *where = means_all(f->address) ? "this host" : f->address;
+	int r = fail(e, ERR_EXISTS, "port %u/%s of %s is forwarded to VM \"%s\" already", f->port,
+		     forward_protocol_names[f->protocol], where, other->vm ? other->vm : "?");
 
-	fail(e, ERR_EXISTS, "port %u/%s of %s is forwarded to VM \"%s\" already", f->port,
-	     forward_protocol_names[f->protocol], where, other->vm ? other->vm : "?");
 	if (e && f->pointer) {
 		size_t n = strnlen(f->pointer, sizeof(e->pointer) - 1);
 
 		memcpy(e->pointer, f->pointer, n);
 		e->pointer[n] = '\0';
 	}
-	return err_hint(e, "choose another host_port");
+	err_hint(e, "choose another host_port");
+	return r;
 }
 
 int forwards_conflict(const struct forward *wanted, size_t nwanted, const struct forward *taken, size_t ntaken,

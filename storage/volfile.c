@@ -28,16 +28,21 @@ int volfile_head(int fd, struct qcow2_head *ret, struct err *e)
 int volfile_mine(const struct dsjob *j, const char *id, struct err *e)
 {
 	AUTO_CLOSE int fd = -1;
+	struct err err = { 0 };
 	struct qcow2_head h;
-	int r = dsjob_open(j, O_RDONLY, NULL);
+	int r = dsjob_open(j, O_RDONLY, &err);
 
 	if (r == -ENOENT)
 		return 0;
-	fd = r;
-	if (fd >= 0 && !volfile_head(fd, &h, NULL) && !strcmp(h.mark, id))
-		return 1;
-	if (fd < 0)
-		fd = -1;
+	if (r >= 0) {
+		fd = r;
+		if (!volfile_head(fd, &h, NULL) && !strcmp(h.mark, id))
+			return 1;
+	} else if (err.code == ERR_FORBIDDEN) {
+		if (e)
+			*e = err;
+		return r;
+	}
 	return dsjob_fail(e, EEXIST, "make", j->path);
 }
 

@@ -4,7 +4,7 @@
 #include "dsjob.h"
 #include "qcow2.h"
 
-/* Does the image at j->path bear @id? 1, 0 (it doesn't, or there is none), or -EEXIST: it is another file. */
+/* Does the image at j->path bear @id? 1, 0 (there is none), or an error: EXISTS, it is another file. */
 int volfile_mine(const struct dsjob *j, const char *id, struct err *e);
 /* A new empty temporary file for it, open for reading and writing. */
 int volfile_temp(const struct dsjob *j, const char *id, struct err *e);

@@ -246,6 +246,7 @@ static void converted(void *arg, const struct err *e)
 {
 	struct volume_copy *c = arg;
 
+	qemu_img_free(TAKE(c->child));
 	if (e)
 		give_up(c, e);
 	else

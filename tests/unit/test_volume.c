@@ -1,0 +1,314 @@
+// LINK: storage
+#include "ds.h"
+#include "volume.h"
+
+#define ID	"11111111-2222-4333-8444-555555555555"
+#define ID2	"aaaaaaaa-2222-4333-8444-555555555555"
+#define MIB	(1ull << 20)
+#define TEMP	".croft-new-" ID
+
+static bool no_qemu_img(void)
+{
+	if (!access("/usr/bin/qemu-img", X_OK))
+		return false;
+	t_skip("qemu-img isn't installed");
+	return true;
+}
+
+static int check(const char *name)
+{
+	return run((const char *const[]){ "/usr/bin/qemu-img", "check", "-f", "qcow2", in_home(name), NULL });
+}
+
+static int same(const char *a, const char *fa, const char *b)
+{
+	return run((const char *const[]){ "/usr/bin/qemu-img", "compare", "-f", fa, "-F", "qcow2", in_home(a), in_home(b), NULL });
+}
+
+static struct image_info info;
+
+static void on_info(void *arg, const struct image_info *i, const struct err *e)
+{
+	if (i) {
+		info = *i;
+		info.volume_id = NULL;
+	}
+	answer(e);
+}
+
+static uint64_t size_of(const char *path)
+{
+	volume_inspect(ds, path, IMAGE_QCOW2, on_info, NULL);
+	return await() ? 0 : info.virtual_bytes;
+}
+
+static int create(const char *path, const char *id, uint64_t bytes)
+{
+	volume_create(ds, &(struct volume_new){ path, id, bytes }, on_answer, NULL);
+	return await();
+}
+
+static unsigned last_permille, told;
+
+static void on_progress(void *arg, unsigned permille)
+{
+	last_permille = permille;
+	told++;
+}
+
+static int copy(const char *path, const char *id, uint64_t bytes, const char *from, enum image_format format)
+{
+	volume_copy(ds, &(struct volume_new){ path, id, bytes }, &(struct volume_source){ ds, from, format }, on_progress,
+		    on_answer, NULL);
+	return await();
+}
+
+TEST(empty_disks_of_many_sizes)
+{
+	static const uint64_t sizes[] = { 512, MIB, 512 * MIB, 512 * MIB + 512, 10ull << 30, 1ull << 40, 16ull << 40 };
+	char name[32];
+
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	for (size_t i = 0; i < COUNT(sizes); i++) {
+		struct stat st;
+
+		snprintf(name, sizeof(name), "d%zu", i);
+		eq_int(create(name, ID, sizes[i]), 0);
+		eq_int(check(name), 0);
+		eq_int(size_of(name), sizes[i]);
+		ok(!stat(in_home(name), &st) && (st.st_mode & 07777) == 0600 && st.st_size <= (long)MIB);
+	}
+	eq_int(create("bad", ID, 0), ERR_INVALID);
+	eq_int(create("bad", ID, 513), ERR_INVALID);
+	eq_int(create("bad", ID, (16ull << 40) + 512), ERR_INVALID);
+	ok(!there("bad") && !there(TEMP));
+	ds_stop();
+}
+
+TEST(a_guest_can_write_all_over_our_image)
+{
+	if (no_qemu_img() || access("/usr/bin/qemu-io", X_OK) || !ds_start(NULL))
+		return;
+	eq_int(create("d", ID, 16ull << 40), 0);
+	eq_int(run((const char *const[]){ "/usr/bin/qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M", "-c", "write -P 8 15T 1M",
+					  "-c", "write -P 9 17592184995840 1M", "-c", "read -P 8 15T 1M", in_home("d"), NULL }), 0);
+	eq_int(check("d"), 0);
+	/* and the mark is still there */
+	eq_int(create("d", ID, 16ull << 40), 0);
+	ds_stop();
+}
+
+TEST(create_can_be_done_again_and_harms_nobody)
+{
+	if (!ds_start(NULL))
+		return;
+	put("theirs", "precious", 8);
+	eq_int(create("theirs", ID, MIB), ERR_EXISTS);
+	put(TEMP, "a torn one of the crash before", 30);
+	eq_int(create("d", ID, MIB), 0);
+	ok(!there(TEMP));
+	eq_int(create("d", ID, MIB), 0);
+	eq_int(create("d", ID2, MIB), ERR_EXISTS);
+	mkdir(in_home("folder"), 0700);
+	eq_int(create("folder", ID, MIB), ERR_EXISTS);
+	eq_int(create("no/where", ID, MIB), ERR_NOT_FOUND);
+	ok(!symlink("/etc", in_home("etc")));
+	eq_int(create("etc/croft", ID, MIB), ERR_FORBIDDEN);
+
+	volume_undo(ds, "theirs", ID, on_answer, NULL);
+	eq_int(await(), 0);
+	volume_undo(ds, "d", ID2, on_answer, NULL);
+	eq_int(await(), 0);
+	ok(there("theirs") && there("d"));
+	put(TEMP, "x", 1);
+	volume_undo(ds, "d", ID, on_answer, NULL);
+	eq_int(await(), 0);
+	ok(!there("d") && !there(TEMP));
+	volume_undo(ds, "d", ID, on_answer, NULL);
+	eq_int(await(), 0);
+	volume_undo(ds, "no/where", ID, on_answer, NULL);
+	eq_int(await(), 0);
+	volume_delete(ds, "theirs", on_answer, NULL);
+	eq_int(await(), 0);
+	volume_delete(ds, "theirs", on_answer, NULL);
+	eq_int(await(), 0);
+	ok(!there("theirs"));
+	ds_stop();
+}
+
+TEST(a_disk_from_a_small_raw_file)
+{
+	static char data[3 * 1024 * 1024 + 100];
+
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	memset(data, 'a', 1000);
+	memset(data + 2 * 1024 * 1024, 'b', 1024 * 1024);
+	data[sizeof(data) - 1] = 'z';
+	put("vars.fd", data, sizeof(data));
+	volume_create_from(ds, &(struct volume_new){ "vars", ID, 64 * MIB }, in_home("vars.fd"), on_answer, NULL);
+	eq_int(await(), 0);
+	eq_int(check("vars"), 0);
+	eq_int(same("vars.fd", "raw", "vars"), 0);
+	eq_int(size_of("vars"), 64 * MIB);
+	struct stat st;
+	ok(!stat(in_home("vars"), &st) && st.st_size < (long)(2 * MIB));
+	volume_create_from(ds, &(struct volume_new){ "small", ID, MIB }, in_home("vars.fd"), on_answer, NULL);
+	eq_int(await(), ERR_INVALID);
+	volume_create_from(ds, &(struct volume_new){ "v2", ID, MIB }, "/nowhere", on_answer, NULL);
+	eq_int(await(), ERR_NOT_FOUND);
+	ok(!there("small") && !there("v2") && !there(TEMP));
+	if (!access("/usr/share/AAVMF/AAVMF_VARS.fd", R_OK)) {
+		volume_create_from(ds, &(struct volume_new){ "aavmf", ID, 64 * MIB }, "/usr/share/AAVMF/AAVMF_VARS.fd", on_answer, NULL);
+		eq_int(await(), 0);
+		eq_int(check("aavmf"), 0);
+	}
+	ds_stop();
+}
+
+static void make_source(void)
+{
+	char *data = xcalloc(1, 5 * MIB);
+
+	memset(data + MIB, 'q', MIB);
+	data[5 * MIB - 1] = 'e';
+	put("src.raw", data, 5 * MIB);
+	free(data);
+	eq_int(run((const char *const[]){ "/usr/bin/qemu-img", "convert", "-f", "raw", "-O", "qcow2", in_home("src.raw"),
+					  in_home("src.qcow2"), NULL }), 0);
+}
+
+TEST(copies)
+{
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	make_source();
+	eq_int(copy("a", ID, 0, "src.raw", IMAGE_RAW), 0);		/* convert */
+	ok(told && last_permille == 1000);
+	eq_int(copy("b", ID, 8 * MIB, "src.raw", IMAGE_RAW), 0);
+	eq_int(copy("c", ID, 0, "src.qcow2", IMAGE_QCOW2), 0);		/* plain copy */
+	eq_int(copy("d", ID, 9 * MIB, "src.qcow2", IMAGE_QCOW2), 0);
+	eq_int(copy("e", ID2, 0, "c", IMAGE_QCOW2), 0);		/* of one of ours: the mark changes */
+	for (const char *const *p = (const char *const[]){ "a", "b", "c", "d", "e", NULL }; *p; p++) {
+		eq_int(check(*p), 0);
+		eq_int(same("src.raw", "raw", *p), 0);
+	}
+	eq_int(size_of("a"), 5 * MIB);
+	eq_int(size_of("b"), 8 * MIB);
+	eq_int(size_of("c"), 5 * MIB);
+	eq_int(size_of("d"), 9 * MIB);
+	eq_int(copy("a", ID, 0, "src.raw", IMAGE_RAW), 0);		/* again, after a crash */
+	eq_int(copy("e", ID2, 0, "c", IMAGE_QCOW2), 0);
+	eq_int(copy("e", ID, 0, "c", IMAGE_QCOW2), ERR_EXISTS);
+	eq_int(copy("f", ID, MIB, "src.raw", IMAGE_RAW), ERR_INVALID);
+	eq_int(copy("f", ID, 0, "src.qcow2", IMAGE_RAW), ERR_INVALID);
+	eq_int(copy("f", ID, 0, "src.raw", IMAGE_QCOW2), ERR_INVALID);
+	eq_int(copy("f", ID, 0, "none", IMAGE_RAW), ERR_NOT_FOUND);
+	eq_int(copy("../f", ID, 0, "src.raw", IMAGE_RAW), ERR_INVALID);
+	ok(!there("f") && !there(TEMP));
+	ds_stop();
+}
+
+TEST(hostile_images_do_not_leak_files)
+{
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	eq_int(run((const char *const[]){ "/usr/bin/qemu-img", "create", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw",
+					  in_home("backed"), NULL }), 0);
+	eq_int(run((const char *const[]){ "/usr/bin/qemu-img", "create", "-f", "qcow2", "-o", "data_file=/tmp/croft-nothing,"
+					  "data_file_raw=on", in_home("external"), "1M", NULL }), 0);
+	unlink("/tmp/croft-nothing");
+	eq_int(copy("x", ID, 0, "backed", IMAGE_QCOW2), ERR_INVALID);
+	ok(strstr(last.msg, "backing file"));
+	eq_int(copy("x", ID, MIB, "external", IMAGE_QCOW2), ERR_INVALID);
+	ok(strstr(last.msg, "another file"));
+	ok(!there("x") && !there(TEMP));
+	ds_stop();
+}
+
+TEST(a_source_that_is_being_written_is_refused)
+{
+	int fd;
+
+	if (no_qemu_img() || !ds_start("size=64m"))
+		return;
+	make_source();
+	fd = open(in_home("src.raw"), O_WRONLY | O_CLOEXEC);
+	eq_int(copy("x", ID, 0, "src.raw", IMAGE_RAW), ERR_BUSY);
+	close(fd);
+	eq_int(copy("x", ID, 0, "src.raw", IMAGE_RAW), 0);
+	ds_stop();
+}
+
+TEST(a_full_datastore)
+{
+	char *data = xmalloc(3 * MIB);
+
+	memset(data, 'x', 3 * MIB);
+	if (no_qemu_img() || !ds_start("size=5m"))
+		return;
+	put("src.raw", data, 3 * MIB);
+	eq_int(copy("x", ID, 0, "src.raw", IMAGE_RAW), ERR_NO_SPACE);
+	ok(!there("x") && !there(TEMP));
+	int fd = open(in_home("fill"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	while (write(fd, data, 4096) > 0)
+		;
+	close(fd);
+	eq_int(create("y", ID, MIB), ERR_NO_SPACE);
+	ok(!there("y") && !there(TEMP));
+	unlink(in_home("fill"));
+	eq_int(create("y", ID, MIB), 0);
+	free(data);
+	ds_stop();
+}
+
+TEST(a_copy_is_cancelled)
+{
+	struct volume_copy *c;
+
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	make_source();
+	ok(!truncate(in_home("src.raw"), 200ll << 30));
+	/* before it has begun; while qemu-img runs; twice */
+	for (int turns = 0; turns < 60; turns += 6) {
+		c = volume_copy(ds, &(struct volume_new){ "x", ID, 0 }, &(struct volume_source){ ds, "src.raw", IMAGE_RAW },
+				on_progress, on_answer, NULL);
+		for (int i = 0; i < turns && !answered; i++)
+			sd_event_run(ev, 1000);
+		if (!answered) {
+			volume_copy_cancel(c);
+			volume_copy_cancel(c);
+			eq_int(await(), ERR_CANCELLED);
+			ok(!there("x"));
+		}
+		answered = false;
+		unlink(in_home("x"));
+		ok(!there(TEMP));
+	}
+	ds_stop();
+}
+
+TEST(a_disk_grows)
+{
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	eq_int(create("d", ID, MIB), 0);
+	volume_grow(ds, "d", 3 * MIB, on_answer, NULL);
+	eq_int(await(), 0);
+	eq_int(size_of("d"), 3 * MIB);
+	eq_int(check("d"), 0);
+	volume_grow(ds, "d", 3 * MIB, on_answer, NULL);
+	eq_int(await(), 0);
+	volume_grow(ds, "d", MIB, on_answer, NULL);
+	eq_int(await(), ERR_INVALID);
+	volume_grow(ds, "none", MIB, on_answer, NULL);
+	eq_int(await(), ERR_NOT_FOUND);
+	put("raw", "x", 1);
+	volume_grow(ds, "raw", MIB, on_answer, NULL);
+	eq_int(await(), ERR_INVALID);
+	ds_stop();
+}
+
+T_MAIN
