@@ -40,6 +40,7 @@ enum field_flag {
 
 struct field_vec { void *items; size_t n; };
 struct field_label { char *key, *value; };
+#define TAKE_VEC(v)	({ struct field_vec taken_ = (v); (v) = (struct field_vec){}; taken_; })
 
 struct fields;
 struct field {

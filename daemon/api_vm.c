@@ -1,0 +1,421 @@
+/* api_vm.c: VMs: list, create, change, delete, and the asks that drive them. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "event.h"
+#include "file.h"
+#include "machine_check.h"
+#include "mem.h"
+#include "routes.h"
+#include "tasks_vm.h"
+#include "text.h"
+
+#define LIST_DEFAULT	1000
+#define LIST_MAX	10000
+
+/* ---- list and get */
+
+struct filter { char name[256], state[256], label[256]; bool by_name, by_state, by_label; };
+
+static bool one_of(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = list; *p; p += strcspn(p, ","), p += *p == ',')
+		if (strcspn(p, ",") == n && strncmp(p, word, n) == 0)
+			return true;
+	return false;
+}
+
+static bool has_label(const struct machine *m, const char *text)
+{
+	const struct field_label *l = m->labels.items;
+	size_t n = strcspn(text, ":");
+
+	for (size_t i = 0; i < m->labels.n; i++)
+		if (strlen(l[i].key) == n && strncmp(l[i].key, text, n) == 0 && (!text[n] || strcmp(l[i].value, text + n + 1) == 0))
+			return true;
+	return false;
+}
+
+static bool passes(const struct filter *f, const struct machine *m)
+{
+	return (!f->by_name || text_glob(f->name, m->name)) &&
+	       (!f->by_state || one_of(f->state, m->vm ? vm_state_names[vm_state(m->vm)] : "invalid")) &&
+	       (!f->by_label || has_label(m, f->label));
+}
+
+static void api_list(struct req *r)
+{
+	struct inventory *inv = r->c->inv;
+	struct filter f = {};
+	struct buf out AUTO_BUF = BUF_INIT(256u << 20);
+	struct err e = {};
+	uint64_t limit, found = 0;
+	char after[256];
+	const char *last = NULL;
+	size_t i = req_query(r, "after", after) ? inventory_after(inv, after) : 0;
+
+	f.by_name = req_query(r, "name", f.name);
+	f.by_state = req_query(r, "state", f.state);
+	f.by_label = req_query(r, "label", f.label);
+	if (req_query_u64(r, "limit", LIST_DEFAULT, LIST_MAX, &limit, &e) < 0) {
+		req_fail(r, &e);
+		return;
+	}
+	buf_adds(&out, "{\"items\":[");
+	for (; i < inventory_len(inv) && found < (limit ?: 1); i++) {
+		struct machine *m = inventory_at(inv, i);
+		size_t n;
+
+		if (!passes(&f, m))
+			continue;
+		if (found++)
+			buf_addc(&out, ',');
+		const char *json = machine_json(m, &n);
+
+		buf_add(&out, json, n);
+		last = m->name;
+	}
+	if (i < inventory_len(inv) && last)
+		buf_addf(&out, "],\"next\":\"%s\"}", last);
+	else
+		buf_adds(&out, "],\"next\":null}");
+	req_reply_buf(r, 200, NULL, &out);
+}
+
+static void api_get(struct req *r)
+{
+	struct err e = {};
+	struct machine *m = inventory_find(r, &e);
+	size_t n;
+
+	if (!m) {
+		req_fail(r, &e);
+		return;
+	}
+	const char *json = machine_json(m, &n);
+
+	req_object(r, 200, m->revision, json, n);
+}
+
+/* ---- create */
+
+static char *text_of(const struct fields *f, const void *p)
+{
+	struct buf b = BUF_INIT(1 << 20);
+	struct jw w = JW(&b);
+
+	fields_encode(f, p, &w, NULL);
+	return buf_take(&b);
+}
+
+struct row_texts { struct machine *m; char *labels, *config; };	/* for the lane */
+
+static struct row_texts *row_texts(struct machine *m, const struct machine *as)
+{
+	struct row_texts *t = xnew(row_texts);
+	struct machine_input labels = { .labels = as->labels };
+
+	t->m = m;
+	t->labels = text_of(&machine_labels_fields, &labels);
+	t->config = text_of(&vm_spec_fields, &as->spec);
+	return t;
+}
+
+static void row_texts_free(struct row_texts *t)
+{
+	free(t->labels);
+	free(t->config);
+	free(t);
+}
+
+static int name_taken(struct err *e, int r, const char *name)
+{
+	if (r == -EEXIST) {
+		fail(e, ERR_EXISTS, "there is already a VM with the name \"%s\"", name);
+		snprintf(e->pointer, sizeof e->pointer, "/name");
+		err_hint(e, "choose another name");
+	}
+	return r;
+}
+
+static int create_work(struct change *ch, struct db_tx *tx, struct err *e)
+{
+	struct row_texts *t = ch->arg;
+	struct machine *m = t->m;
+	int r = db_exec(tx, e, "INSERT INTO vms (id, name, revision, uid, labels, config, folder, created) VALUES"
+			" (?, ?, 1, ?, ?, ?, '', ?)", "ssissi", m->id, m->name, (int64_t)m->uid, t->labels, t->config,
+			m->created_usec);
+
+	return name_taken(e, r, m->name);
+}
+
+static void create_apply(struct change *ch)
+{
+	struct row_texts *t = ch->arg;
+
+	inventory_add(ch->c->inv, t->m);
+}
+
+static void create_fini(struct change *ch, const struct err *e)
+{
+	struct row_texts *t = ch->arg;
+
+	if (e)
+		machine_free(t->m);
+	row_texts_free(t);
+}
+
+static void api_create(struct req *r)
+{
+	struct machine_input *in = r->in;
+	struct machine *m = machine_new(r->c);
+	struct err e = {};
+
+	text_uuid_random(m->id);
+	m->name = xstrdup(in->name);
+	m->folder = xstrdup("");
+	m->created_usec = now_usec();
+	m->labels = TAKE_VEC(in->labels);
+	m->spec = in->config;
+	in->config = (struct vm_spec){};
+	if (inventory_get(r->c->inv, m->name))
+		name_taken(&e, fail(&e, ERR_EXISTS, "taken"), m->name);
+	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_free_uid(r->c->inv)) == 0)
+		fail(&e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", r->c->uid_count, r->c->uid_base);
+	if (e.code) {
+		machine_free(m);
+		req_fail(r, &e);
+		return;
+	}
+	struct change *ch = change_new(r->c, r);
+
+	ch->arg = row_texts(m, m);
+	ch->work = create_work;
+	ch->apply = create_apply;
+	ch->fini = create_fini;
+	machine_write(m, NULL, change_event(ch, "vm.created", m->id));
+	task_begin(r->c, r, ch, &task_vm_create, m, task_vm_create_args(m, in->start));
+}
+
+/* ---- change */
+
+struct patching { struct row_texts *texts; struct machine *m; struct machine as; };
+
+static int patch_work(struct change *ch, struct db_tx *tx, struct err *e)
+{
+	struct patching *p = ch->arg;
+	int r = db_exec(tx, e, "UPDATE vms SET name = ?, revision = ?, labels = ?, config = ? WHERE id = ? AND revision = ?",
+			"sissi" "i", p->as.name, (int64_t)p->as.revision, p->texts->labels, p->texts->config, p->as.id,
+			(int64_t)p->as.revision - 1);
+
+	if (r == 0)
+		return fail(e, ERR_STALE, "%s was changed by somebody else at the same moment; try again", p->as.name);
+	return name_taken(e, r, p->as.name);
+}
+
+static void patch_apply(struct change *ch)
+{
+	struct patching *p = ch->arg;
+	struct machine *m = p->m;
+	struct machine_input old = { .labels = m->labels };
+
+	if (m->vm && vm_state_alive(vm_state(m->vm)) && !m->started) {
+		m->started = xcalloc(1, sizeof *m->started);
+		*m->started = m->spec;		/* what it was started with goes on to be that */
+	} else {
+		fields_fini(&vm_spec_fields, &m->spec);
+	}
+	fields_fini(&machine_labels_fields, &old);
+	inventory_rename(m->c->inv, m, p->as.name);
+	m->spec = p->as.spec;
+	m->labels = p->as.labels;
+	m->revision = p->as.revision;
+	p->as.spec = (struct vm_spec){};
+	p->as.labels = (struct field_vec){};
+	machine_changed(m);
+}
+
+static void patch_fini(struct change *ch, const struct err *e)
+{
+	struct patching *p = ch->arg;
+	struct machine_input rest = { .labels = p->as.labels };
+
+	fields_fini(&vm_spec_fields, &p->as.spec);
+	fields_fini(&machine_labels_fields, &rest);
+	free(p->as.name);
+	row_texts_free(p->texts);
+	struct machine *m = p->m;
+
+	free(p);
+	claim_drop(&m->claim);
+}
+
+/* The row as it would be. */
+static int patched(struct req *r, struct machine *m, struct machine *as, struct err *e)
+{
+	struct machine_input in = {}, now = { .name = m->name, .labels = m->labels, .config = m->spec };
+
+	fields_copy(&machine_patch_fields, &now, &in);
+	int n = fields_decode(&machine_patch_fields, r->json, FIELDS_PATCH, &in, e);
+
+	*as = *m;
+	as->name = in.name;
+	as->labels = in.labels;
+	as->spec = in.config;
+	as->revision = m->revision + 1;
+	if (n == 0)
+		n = machine_check_changed(m, as, e);
+	return n;
+}
+
+static void api_patch(struct req *r)
+{
+	struct err e = {};
+	struct machine *m = inventory_find(r, &e);
+	struct patching *p;
+
+	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
+		req_fail(r, &e);
+		return;
+	}
+	if (!claim_take(&m->claim, r))
+		return;
+	p = xnew(patching);
+	p->m = m;
+	struct change *ch = change_new(r->c, r);
+
+	ch->arg = p;
+	int n = patched(r, m, &p->as, &e);
+
+	p->texts = row_texts(m, &p->as);
+	ch->work = patch_work;
+	ch->apply = patch_apply;
+	ch->fini = patch_fini;
+	if (n < 0) {
+		change_refuse(ch, &e);
+		return;
+	}
+	ch->status = 200;
+	ch->revision = p->as.revision;
+	struct vm_spec *kept = m->started;
+
+	if (!kept && m->vm && vm_state_alive(vm_state(m->vm)))
+		m->started = &m->spec;		/* for the text only: what becomes pending */
+	machine_write(m, &p->as, &ch->answer);
+	m->started = kept;
+	buf_add(change_event(ch, "vm.changed", m->id), ch->answer.data, ch->answer.len);
+	change_run(ch);
+}
+
+/* ---- asks */
+
+struct shutdown_input { uint64_t timeout_s; };
+static const struct field shutdown_rows[] = {
+	{ .name = "timeout_s", .type = F_U64, .off = offsetof(struct shutdown_input, timeout_s), .min = 1, .max = 3600, .def = "120",
+	  .help = "give up waiting for the guest after so many seconds; it is not powered off then" },
+	{}
+};
+static const struct fields shutdown_fields = { "VmShutdown", sizeof(struct shutdown_input), shutdown_rows, "how to shut down" };
+
+static void no_such_ask(struct machine *m, const char *what, struct err *e)
+{
+	fail(e, ERR_STATE, "%s is %s: it cannot %s", m->name, vm_state_names[vm_state(m->vm)], what);
+}
+
+/* @ask: what must be possible in the VM's state now. */
+static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask, const char *what)
+{
+	struct err e = {};
+	struct machine *m = inventory_find(r, &e);
+
+	if (m && kind == &task_vm_poweroff && m->task && m->task->kind->cancellable && m->task->kind != &task_vm_create &&
+	    task_cancel_for(m->task)) {
+		/* Whoever pulls the plug does not wait for a guest that was asked nicely. */
+		list_append(&m->claim.waiting, &r->in_wait);
+		return;
+	}
+	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
+		req_fail(r, &e);
+		return;
+	}
+	if (!claim_take(&m->claim, r))
+		return;
+	m->claim.held = false;		/* from here on the task holds it */
+	if (!vm_can(m->vm, ask)) {
+		no_such_ask(m, what, &e);
+		req_fail(r, &e);
+		return;
+	}
+	json_t *args = json_object();
+
+	if (r->in && r->route->in == &shutdown_fields)
+		json_object_set_new(args, "timeout_s", json_integer((json_int_t)((struct shutdown_input *)r->in)->timeout_s));
+	task_begin(r->c, r, NULL, kind, m, args);
+}
+
+static void api_start(struct req *r) { begin(r, &task_vm_start, VM_ASK_START, "be started"); }
+static void api_shutdown(struct req *r) { begin(r, &task_vm_shutdown, VM_ASK_SHUTDOWN, "be shut down"); }
+static void api_reboot(struct req *r) { begin(r, &task_vm_reboot, VM_ASK_SHUTDOWN, "be rebooted"); }
+static void api_reset(struct req *r) { begin(r, &task_vm_reset, VM_ASK_RESET, "be reset"); }
+static void api_poweroff(struct req *r) { begin(r, &task_vm_poweroff, VM_ASK_POWEROFF, "be powered off"); }
+static void api_pause(struct req *r) { begin(r, &task_vm_pause, VM_ASK_PAUSE, "be paused"); }
+static void api_resume(struct req *r) { begin(r, &task_vm_resume, VM_ASK_RESUME, "be resumed"); }
+
+static void api_delete(struct req *r)
+{
+	struct err e = {};
+	struct machine *m = inventory_find(r, &e);
+
+	if (m && m->invalid && !m->task)
+		goto go;	/* a row that cannot be read can still be deleted; its files stay */
+	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
+		req_fail(r, &e);
+		return;
+	}
+	if (!claim_take(&m->claim, r))
+		return;
+	m->claim.held = false;
+	if (vm_state_alive(vm_state(m->vm))) {
+		fail(&e, ERR_STATE, "%s is %s: only a VM that is off can be deleted", m->name, vm_state_names[vm_state(m->vm)]);
+		err_hint(&e, "vmctl shutdown %s, or vmctl poweroff %s", m->name, m->name);
+		req_fail(r, &e);
+		return;
+	}
+go:
+	task_begin(r->c, r, NULL, &task_vm_delete, m, json_object());
+}
+
+static const struct route_query list_query[] = {
+	{ "limit", "integer", "at most so many; default 1000" },
+	{ "after", "string", "the cursor next of the page before" },
+	{ "name", "string", "only names that match; * stands for anything" },
+	{ "state", "string", "only VMs in one of these states, with commas" },
+	{ "label", "string", "only VMs with this label, key or key:value" },
+	{}
+};
+#define VM "/api/v1/vms/{vm}"
+#define ASK(verb, fn, help) { "POST", VM "/" verb, "vm_" verb, PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL, fn, help }
+const struct route routes_vm[] = {
+	{ "GET", "/api/v1/vms", "vm_list", PERM_VM_VIEW, ROUTE_LIST, NULL, &machine_fields, list_query, api_list, "list VMs by name" },
+	{ "POST", "/api/v1/vms", "vm_create", PERM_VM_CREATE, ROUTE_TASK | ROUTE_CREATED, &machine_input_fields, &machine_fields, NULL,
+	  api_create, "create a VM" },
+	{ "GET", VM, "vm_get", PERM_VM_VIEW, 0, NULL, &machine_fields, NULL, api_get, "show a VM" },
+	{ "PATCH", VM, "vm_set", PERM_VM_CONFIGURE, ROUTE_PATCH | ROUTE_IF_MATCH, &machine_patch_fields, &machine_fields, NULL, api_patch,
+	  "change a VM" },
+	{ "DELETE", VM, "vm_delete", PERM_VM_DELETE, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_NO_CONTENT, NULL, NULL, NULL, api_delete,
+	  "delete a VM that is off, with its disks" },
+	ASK("start", api_start, "power on"),
+	{ "POST", VM "/shutdown", "vm_shutdown", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &shutdown_fields,
+	  &machine_fields, NULL, api_shutdown, "ask the guest to shut down, and wait until it has" },
+	{ "POST", VM "/reboot", "vm_reboot", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &shutdown_fields,
+	  &machine_fields, NULL, api_reboot, "ask the guest to shut down, and start it again" },
+	ASK("reset", api_reset, "reset the machine at once"),
+	ASK("poweroff", api_poweroff, "power off at once"),
+	ASK("pause", api_pause, "stop the guest's CPUs"),
+	ASK("resume", api_resume, "let a paused guest go on"),
+	{}
+};

@@ -1,0 +1,40 @@
+/* croft.h: what croftd consists of. One of it; the loop's thread owns all of it. */
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+#include "host.h"
+#include "loop.h"
+
+struct options {
+	const char *home, *listen, *demo, *web, *libexec;
+	bool stop, openapi;
+	bool installed;			/* home is /var/lib/croft: run folder and socket are in /run/croft */
+};
+
+struct croft {
+	struct options opt;
+	sd_event *ev;
+	int home_fd, run_fd;		/* HOME and the run folder */
+	char *home, *run;		/* absolute */
+	char instance[37];		/* changes with each start: an older cursor of a list is no error, a ticket is */
+	int64_t started_usec;
+	bool stopping;
+	uint32_t uid_base, uid_count;	/* numeric uids of this home: front, shim, then the VMs */
+	char *certificate, *key;	/* PEM */
+	struct host host;
+	struct db *db;
+	struct lane *auth_lane;		/* hashes and NSS */
+	struct fronts *fronts;
+	struct access *access;		/* users, tokens, sessions, lock-outs */
+	struct events *events;
+	struct tasks *tasks;
+	struct stores *stores;		/* datastores */
+	struct networks *networks;
+	struct inventory *inv;		/* VMs */
+	struct consoles *consoles;	/* one-time tickets */
+	char *openapi;			/* the document, made once */
+	size_t openapi_len;
+};
+
+#define CROFT_VERSION "0.1.0"

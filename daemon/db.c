@@ -1,0 +1,312 @@
+/* db.c: the only user of SQLite. */
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <string.h>
+#include "db.h"
+#include "log.h"
+#include "mem.h"
+#include "schema.h"
+
+#define BATCH_MAX	256	/* jobs in one transaction */
+#define QUEUE_MAX	20000
+#define STATEMENTS	128	/* cached; a power of two */
+
+struct db_tx { struct db *db; };
+struct db_rows { sqlite3_stmt *st; struct db *db; };
+struct db {
+	struct lane *lane;
+	char *path;
+	sqlite3 *sql;
+	struct db_tx tx;
+	struct db_rows rows[STATEMENTS];
+	const char *keys[STATEMENTS];
+};
+
+static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
+{
+	switch (rc & 0xff) {
+	case SQLITE_CONSTRAINT:
+		return fail(e, ERR_EXISTS, "%s", sqlite3_errmsg(db->sql));
+	case SQLITE_FULL:
+		return fail(e, ERR_NO_SPACE, "the database %s cannot grow: the disk is full", db->path);
+	case SQLITE_IOERR: case SQLITE_CANTOPEN: case SQLITE_READONLY:
+		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be written: %s", db->path, sqlite3_errmsg(db->sql));
+	default:
+		return fail(e, ERR_INTERNAL, "the database refused to %s: %s", what, sqlite3_errmsg(db->sql));
+	}
+}
+
+static void drop_statements(struct db *db)
+{
+	for (size_t i = 0; i < STATEMENTS; i++) {
+		sqlite3_finalize(db->rows[i].st);
+		db->rows[i].st = NULL;
+		db->keys[i] = NULL;
+	}
+}
+
+static int prepare(struct db *db, const char *sql, struct db_rows **ret, struct err *e)
+{
+	size_t i = ((uintptr_t)sql >> 3) % STATEMENTS;
+
+	for (size_t n = 0; n < STATEMENTS && db->keys[i] && db->keys[i] != sql; n++)
+		i = (i + 1) % STATEMENTS;
+	if (db->keys[i] != sql) {
+		if (db->keys[i])
+			return fail(e, ERR_INTERNAL, "too many different statements");
+		int rc = sqlite3_prepare_v3(db->sql, sql, -1, SQLITE_PREPARE_PERSISTENT, &db->rows[i].st, NULL);
+
+		if (rc != SQLITE_OK)
+			return fail_sql(db, e, rc, sql);
+		db->keys[i] = sql;
+		db->rows[i].db = db;
+	}
+	*ret = &db->rows[i];
+	return 0;
+}
+
+static int bind(struct db_rows *r, const char *types, va_list ap)
+{
+	int rc = SQLITE_OK;
+
+	for (int i = 1; rc == SQLITE_OK && types && types[i - 1]; i++) {
+		switch (types[i - 1]) {
+		case 's': rc = sqlite3_bind_text(r->st, i, va_arg(ap, const char *), -1, SQLITE_TRANSIENT); break;
+		case 'i': rc = sqlite3_bind_int64(r->st, i, va_arg(ap, int64_t)); break;
+		case 'b': {
+			const void *p = va_arg(ap, const void *);
+
+			rc = sqlite3_bind_text(r->st, i, p, (int)va_arg(ap, size_t), SQLITE_TRANSIENT);
+			break;
+		}
+		default: rc = SQLITE_MISUSE;
+		}
+	}
+	return rc;
+}
+
+static int query_v(struct db_tx *tx, struct db_rows **ret, struct err *e, const char *sql, const char *types, va_list ap)
+{
+	int r = prepare(tx->db, sql, ret, e);
+
+	if (r < 0)
+		return r;
+	int rc = bind(*ret, types, ap);
+
+	if (rc != SQLITE_OK) {
+		db_done(*ret);
+		return fail_sql(tx->db, e, rc, "bind a value");
+	}
+	return 0;
+}
+
+int db_query(struct db_tx *tx, struct db_rows **ret, struct err *e, const char *sql, const char *types, ...)
+{
+	va_list ap;
+
+	va_start(ap, types);
+	int r = query_v(tx, ret, e, sql, types, ap);
+
+	va_end(ap);
+	return r;
+}
+
+int db_next(struct db_rows *r, struct err *e)
+{
+	int rc = sqlite3_step(r->st);
+
+	if (rc == SQLITE_ROW)
+		return 1;
+	int n = rc == SQLITE_DONE ? 0 : fail_sql(r->db, e, rc, "run a statement");
+
+	db_done(r);
+	return n;
+}
+
+int64_t db_int(struct db_rows *r, int column) { return sqlite3_column_int64(r->st, column); }
+const char *db_text(struct db_rows *r, int column) { return (const char *)sqlite3_column_text(r->st, column); }
+
+void db_done(struct db_rows *r)
+{
+	if (!r)
+		return;
+	sqlite3_reset(r->st);
+	sqlite3_clear_bindings(r->st);
+}
+
+int db_exec(struct db_tx *tx, struct err *e, const char *sql, const char *types, ...)
+{
+	struct db_rows *rows;
+	va_list ap;
+
+	va_start(ap, types);
+	int r = query_v(tx, &rows, e, sql, types, ap);
+
+	va_end(ap);
+	if (r < 0)
+		return r;
+	while ((r = db_next(rows, e)) > 0)
+		;
+	return r < 0 ? r : sqlite3_changes(tx->db->sql);
+}
+
+int64_t db_last_id(struct db_tx *tx) { return sqlite3_last_insert_rowid(tx->db->sql); }
+
+static int run(struct db *db, struct err *e, const char *sql)
+{
+	int rc = sqlite3_exec(db->sql, sql, NULL, NULL, NULL);
+
+	return rc == SQLITE_OK ? 0 : fail_sql(db, e, rc, sql);
+}
+
+static int migrate(struct db *db, struct err *e)
+{
+	struct db_rows *rows;
+	int r = db_query(&db->tx, &rows, e, "PRAGMA user_version", NULL);
+
+	if (r < 0 || (r = db_next(rows, e)) < 0)
+		return r;
+	int64_t have = db_int(rows, 0), want = 0;
+
+	db_done(rows);
+	while (schema_migrations[want])
+		want++;
+	if (have > want)
+		return fail(e, ERR_UNSUPPORTED, "the database %s was written by a newer Croft (schema %lld, this one knows %lld);"
+			    " start that version again", db->path, (long long)have, (long long)want);
+	if (have == want)
+		return 0;
+	AUTO_FREE char *version = xasprintf("PRAGMA user_version = %lld", (long long)want);
+
+	r = run(db, e, "BEGIN IMMEDIATE");
+	for (; r == 0 && have < want; have++)
+		r = run(db, e, schema_migrations[have]);
+	if (r == 0)
+		r = run(db, e, version);
+	if (r == 0)
+		return run(db, e, "COMMIT");
+	run(db, NULL, "ROLLBACK");
+	return r;
+}
+
+static int reopen(struct db *db, struct err *e)
+{
+	drop_statements(db);
+	sqlite3_close_v2(db->sql);
+	db->sql = NULL;
+	int rc = sqlite3_open_v2(db->path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+
+	if (rc != SQLITE_OK)
+		return fail_sql(db, e, rc, "open");
+	sqlite3_extended_result_codes(db->sql, 1);
+	int r = run(db, e, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+		    "PRAGMA busy_timeout=5000; PRAGMA cache_size=-512; PRAGMA trusted_schema=OFF; PRAGMA wal_autocheckpoint=1000");
+
+	return r < 0 ? r : migrate(db, e);
+}
+
+/* One job in its own savepoint. */
+static void run_job(struct db *db, struct db_job *j)
+{
+	int r = run(db, &j->job.err, "SAVEPOINT job");
+
+	if (r == 0)
+		r = j->work(j, &db->tx, &j->job.err);
+	if (r < 0)
+		run(db, NULL, "ROLLBACK TO job");
+	run(db, NULL, "RELEASE job");
+	j->job.ret = r < 0 ? r : 0;
+}
+
+static void batch(void *arg, struct job **jobs, size_t n)
+{
+	struct db *db = arg;
+	struct err e = {};
+	int r = db->sql ? 0 : reopen(db, &e);
+
+	if (r == 0)
+		r = run(db, &e, "BEGIN");
+	if (r == 0) {
+		for (size_t i = 0; i < n; i++)
+			run_job(db, (struct db_job *)jobs[i]);
+		r = run(db, &e, "COMMIT");
+	}
+	if (r == 0)
+		return;
+	/* Nothing of this batch is on disk: every job says so, and the next batch starts from what the disk has. */
+	if (db->sql && !sqlite3_get_autocommit(db->sql))
+		run(db, NULL, "ROLLBACK");
+	drop_statements(db);
+	sqlite3_close_v2(db->sql);
+	db->sql = NULL;
+	if (e.code != ERR_NO_SPACE)
+		e.code = ERR_UNAVAILABLE;
+	for (size_t i = 0; i < n; i++) {
+		if (jobs[i]->ret == 0)
+			jobs[i]->err = e;
+		jobs[i]->ret = -EAGAIN;
+	}
+}
+
+static void job_done(struct job *job, const struct err *e)
+{
+	struct db_job *j = (struct db_job *)job;
+
+	j->done(j, e);
+}
+
+void db_run(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct db_tx *, struct err *),
+	    void (*done)(struct db_job *, const struct err *))
+{
+	j->db = db;
+	j->work = work;
+	j->done = done;
+	lane_run(db->lane, &j->job, NULL, job_done);
+}
+
+int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct db_tx *, struct err *), struct err *e)
+{
+	struct job *jobs[] = { &j->job };
+
+	j->db = db;
+	j->work = work;
+	batch(db, jobs, 1);
+	if (j->job.ret < 0 && e)
+		*e = j->job.err;
+	return j->job.ret;
+}
+
+size_t db_waiting(const struct db *db) { return lane_len(db->lane); }
+
+int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e)
+{
+	struct db *db = xnew(db);
+	int r;
+
+	db->tx.db = db;
+	db->path = xstrdup(path);
+	/* One thread uses it; its caches are sized for a Pi. */
+	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);
+	r = reopen(db, e);
+	if (r < 0) {
+		sqlite3_close_v2(db->sql);
+		free(db->path);
+		free(db);
+		return r;
+	}
+	db->lane = lane_new_batch(ev, "db", QUEUE_MAX, BATCH_MAX, batch, db);
+	*ret = db;
+	return 0;
+}
+
+void db_close(struct db *db)
+{
+	if (!db)
+		return;
+	lane_free(db->lane);
+	drop_statements(db);
+	sqlite3_close_v2(db->sql);
+	free(db->path);
+	free(db);
+}

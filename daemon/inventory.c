@@ -1,0 +1,309 @@
+/* inventory.c: all VMs, loaded from their rows, found by id and by name. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "file.h"
+#include "inventory.h"
+#include "keeper.h"
+#include "log.h"
+#include "map.h"
+#include "mem.h"
+#include "run.h"
+#include "task.h"
+#include "text.h"
+
+#define UID_FIRST 16		/* uid_base + 0 is the front's, + 1 croft-vm's */
+
+struct inventory {
+	struct croft *c;
+	struct vms *vms;
+	struct keeper_house house;
+	char *shim;			/* owned */
+	struct map *by_id;
+	struct machine **by_name;	/* sorted */
+	size_t n, cap;
+	uint32_t uid_next;		/* where to look for a free uid */
+};
+
+size_t inventory_len(const struct inventory *inv) { return inv->n; }
+struct machine *inventory_at(const struct inventory *inv, size_t i) { return inv->by_name[i]; }
+struct vms *inventory_vms(const struct inventory *inv) { return inv->vms; }
+
+/* Index of the first name >= @name. */
+static size_t lower(const struct inventory *inv, const char *name)
+{
+	size_t lo = 0, hi = inv->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (strcmp(inv->by_name[mid]->name, name) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+size_t inventory_after(const struct inventory *inv, const char *name)
+{
+	size_t i = lower(inv, name);
+
+	return i < inv->n && strcmp(inv->by_name[i]->name, name) == 0 ? i + 1 : i;
+}
+
+struct machine *inventory_get(const struct inventory *inv, const char *key)
+{
+	struct machine *m = map_get(inv->by_id, key);
+
+	if (m)
+		return m;
+	size_t i = lower(inv, key);
+
+	return i < inv->n && strcmp(inv->by_name[i]->name, key) == 0 ? inv->by_name[i] : NULL;
+}
+
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[65], n = (unsigned)strnlen(b, 64);
+
+	for (unsigned j = 0; j <= n; j++)
+		row[j] = j;
+	for (unsigned i = 0; a[i] && i < 64; i++) {
+		unsigned corner = row[0];
+
+		row[0] = i + 1;
+		for (unsigned j = 0; j < n; j++) {
+			unsigned up = row[j + 1], best = corner + (a[i] != b[j]);
+
+			best = best < up + 1 ? best : up + 1;
+			row[j + 1] = best < row[j] + 1 ? best : row[j] + 1;
+			corner = up;
+		}
+	}
+	return row[n];
+}
+
+struct machine *inventory_find(const struct req *r, struct err *e)
+{
+	const struct inventory *inv = r->c->inv;
+	struct machine *m = inventory_get(inv, r->param[0]), *near = NULL;
+	unsigned best = 3;
+
+	if (m)
+		return m;
+	fail(e, ERR_NOT_FOUND, "there is no VM \"%.63s\"", r->param[0]);
+	for (size_t i = 0; i < inv->n && i < 5000; i++) {
+		unsigned d = distance(r->param[0], inv->by_name[i]->name);
+
+		if (d < best) {
+			best = d;
+			near = inv->by_name[i];
+		}
+	}
+	if (near)
+		err_hint(e, "did you mean %s?", near->name);
+	else
+		err_hint(e, "vmctl ls shows all VMs");
+	return NULL;
+}
+
+static void insert(struct inventory *inv, struct machine *m)
+{
+	size_t i = lower(inv, m->name);
+
+	if (inv->n == inv->cap) {
+		inv->cap = inv->cap ? inv->cap * 2 : 64;
+		inv->by_name = xrealloc(inv->by_name, inv->cap * sizeof *inv->by_name);
+	}
+	memmove(inv->by_name + i + 1, inv->by_name + i, (inv->n - i) * sizeof *inv->by_name);
+	inv->by_name[i] = m;
+	inv->n++;
+}
+
+static void take_out(struct inventory *inv, struct machine *m)
+{
+	size_t i = lower(inv, m->name);
+
+	memmove(inv->by_name + i, inv->by_name + i + 1, (inv->n - i - 1) * sizeof *inv->by_name);
+	inv->n--;
+}
+
+void inventory_add(struct inventory *inv, struct machine *m)
+{
+	if (!m->vm && !m->invalid)
+		m->vm = vm_new(inv->vms, m->spec.engine == VM_ENGINE_SIM ? &engine_sim : &engine_qemu, m->id, m->name, m);
+	map_set(inv->by_id, m->id, m);
+	insert(inv, m);
+}
+
+void inventory_remove(struct inventory *inv, struct machine *m)
+{
+	map_del(inv->by_id, m->id);
+	take_out(inv, m);
+	claim_drop(&m->claim);	/* whoever waits for it learns that it is gone */
+	machine_free(m);
+}
+
+void inventory_rename(struct inventory *inv, struct machine *m, const char *name)
+{
+	if (strcmp(m->name, name) == 0)
+		return;
+	take_out(inv, m);
+	free(m->name);
+	m->name = xstrdup(name);
+	insert(inv, m);
+	if (m->vm)
+		vm_rename(m->vm, name);
+}
+
+/* A uid that no row has; uids are handed out in a circle, so that one is used again as late as possible. */
+uint32_t inventory_free_uid(const struct inventory *inv)
+{
+	uint32_t first = inv->c->uid_base + UID_FIRST, count = inv->c->uid_count - UID_FIRST;
+	AUTO_FREE uint8_t *taken = xcalloc(1, count / 8 + 1);
+
+	for (size_t i = 0; i < inv->n; i++) {
+		uint32_t n = inv->by_name[i]->uid - first;
+
+		if (n < count)
+			taken[n / 8] |= (uint8_t)(1 << n % 8);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t n = (inv->uid_next + i) % count;
+
+		if (!(taken[n / 8] >> n % 8 & 1)) {
+			((struct inventory *)inv)->uid_next = n + 1;
+			return first + n;
+		}
+	}
+	return 0;
+}
+
+/* ---- what happens to VMs */
+
+static void on_change(struct vm *vm, void *owner)
+{
+	struct machine *m = owner;
+	struct croft *c = m->c;
+	size_t n;
+
+	if (!vm_state_alive(vm_state(vm)) && m->started) {
+		fields_fini(&vm_spec_fields, m->started);
+		free(TAKE(m->started));
+	}
+	machine_changed(m);
+	if (m->task && m->task->vm_changed)
+		m->task->vm_changed(m->task);
+	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {
+		const char *json = machine_json(m, &n);
+
+		event_post(c, "vm.changed", m->id, json, n);
+	}
+}
+
+/* ---- loading */
+
+struct loading { struct db_job job; struct inventory *inv; };
+
+static void load_row(struct inventory *inv, struct db_rows *q)
+{
+	struct machine *m = machine_new(inv->c);
+	struct machine_input labels = {};
+	const char *config = db_text(q, 5), *started = db_text(q, 8);
+	struct err e = {};
+
+	snprintf(m->id, sizeof m->id, "%s", db_text(q, 0));
+	m->name = xstrdup(db_text(q, 1));
+	m->revision = (uint64_t)db_int(q, 2);
+	m->uid = (uint32_t)db_int(q, 3);
+	m->folder = xstrdup(db_text(q, 6));
+	m->created_usec = db_int(q, 7);
+	json_t *j = json_parse(config, strlen(config), 1 << 20, &e);
+
+	if (!j || fields_decode(&vm_spec_fields, j, FIELDS_STORED, &m->spec, &e) < 0)
+		m->invalid = xasprintf("its row in the database cannot be read: %s", e.msg);
+	json_decref(j);
+	j = json_parse(db_text(q, 4), strlen(db_text(q, 4)), 1 << 20, &e);
+	if (j && fields_decode(&machine_labels_fields, j, FIELDS_STORED, &labels, &e) == 0)
+		m->labels = labels.labels;
+	json_decref(j);
+	if (started && strcmp(started, config) != 0 && (j = json_parse(started, strlen(started), 1 << 20, &e))) {
+		m->started = xcalloc(1, sizeof *m->started);
+		if (fields_decode(&vm_spec_fields, j, FIELDS_STORED, m->started, &e) < 0)
+			free(TAKE(m->started));
+		json_decref(j);
+	}
+	inventory_add(inv, m);
+}
+
+static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
+{
+	struct inventory *inv = ((struct loading *)j)->inv;
+	struct db_rows *q;
+	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config FROM vms"
+			 " ORDER BY name", NULL);
+
+	while (r >= 0 && (r = db_next(q, e)) > 0)
+		load_row(inv, q);
+	return r < 0 ? r : 0;
+}
+
+/* A folder of <run>/vm: what was running when croftd ended, runs still, or ended meanwhile. */
+static void found(void *arg, const struct run_folder *r)
+{
+	struct inventory *inv = arg;
+	struct machine *m = map_get(inv->by_id, r->uuid);
+	struct vm_last last = {};
+	struct err e = {};
+
+	if (!m || !m->vm) {
+		log_warn("the run folder of VM %s has no row; a guest in it is left alone", r->uuid);
+		return;
+	}
+	if (r->state == RUN_RUNNING) {
+		if (vm_attach(m->vm, NULL, NULL, &e) < 0)
+			log_error("VM %s runs but cannot be attached: %s", m->name, e.msg);
+	} else {
+		vm_last_from_run(r, &last);
+		vm_set_last(m->vm, &last);
+	}
+}
+
+int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
+{
+	struct inventory *inv = xnew(inventory);
+	struct loading l = { .inv = inv };
+	int fd = file_open_dir(c->run_fd, "vm", true, 0700);
+
+	if (fd < 0)
+		return fail_errno(e, fd, "open the folder vm in %s", c->run);
+	inv->c = c;
+	inv->by_id = map_new();
+	inv->shim = xasprintf("%s/croft-vm", c->opt.libexec);
+	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
+					    .shim_uid = c->uid_base + 1, .shim_gid = c->uid_base + 1 };
+	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change };
+
+	inv->vms = vms_new(&how);
+	int r = db_now(c->db, &l.job, load_work, e);
+
+	*ret = inv;
+	return r < 0 ? r : run_scan(fd, found, inv, e);
+}
+
+void inventory_free(struct inventory *inv)
+{
+	if (!inv)
+		return;
+	for (size_t i = 0; i < inv->n; i++)
+		machine_free(inv->by_name[i]);
+	vms_free(inv->vms);
+	map_free(inv->by_id);
+	close(inv->house.run_fd);
+	free(inv->by_name);
+	free(inv->shim);
+	free(inv);
+}

@@ -1,0 +1,60 @@
+/* inventory.h: all VMs: their rows in memory, by name and by id. A struct machine is the row; what runs behind it is
+ * hv-core's struct vm. The loop's thread only. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "buf.h"
+#include "change.h"
+#include "croft.h"
+#include "fields.h"
+#include "spec.h"
+#include "vm.h"
+
+struct task;
+
+struct machine {
+	struct croft *c;
+	char id[37];
+	char *name;			/* owned */
+	uint64_t revision;
+	uint32_t uid;
+	struct field_vec labels;	/* of struct field_label */
+	struct vm_spec spec;		/* what its owner wants */
+	struct vm_spec *started;	/* owned: what it was started with, where that is something else; or NULL */
+	char *folder;			/* owned: "[local] name" */
+	int64_t created_usec;
+	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
+	struct vm *vm;			/* owned; never NULL unless invalid */
+	struct task *task;		/* that holds it, or NULL */
+	struct claim claim;
+	char *json;			/* owned cache of its JSON, or NULL */
+	size_t json_len;
+};
+
+struct machine_input { char *name; struct field_vec labels; struct vm_spec config; bool start; };
+extern const struct fields machine_input_fields;	/* "VmCreate" */
+extern const struct fields machine_patch_fields;	/* "VmPatch": name, labels, config */
+extern const struct fields machine_labels_fields;	/* the labels alone, for the row */
+extern const struct fields machine_fields;		/* "Vm": for OpenAPI */
+
+int inventory_new(struct croft *c, struct inventory **ret, struct err *e);	/* loads all rows */
+void inventory_free(struct inventory *inv);		/* lets go of the VMs; ends none */
+struct machine *inventory_get(const struct inventory *inv, const char *id_or_name);
+struct machine *inventory_find(const struct req *r, struct err *e);	/* by the request's {vm}; ERR_NOT_FOUND */
+size_t inventory_len(const struct inventory *inv);
+struct machine *inventory_at(const struct inventory *inv, size_t i);	/* in order of name */
+size_t inventory_after(const struct inventory *inv, const char *name);	/* index of the first name > @name */
+void inventory_add(struct inventory *inv, struct machine *m);		/* taken */
+void inventory_remove(struct inventory *inv, struct machine *m);	/* and frees it */
+void inventory_rename(struct inventory *inv, struct machine *m, const char *name);
+uint32_t inventory_free_uid(const struct inventory *inv);		/* 0: none left */
+struct vms *inventory_vms(const struct inventory *inv);
+
+struct machine *machine_new(struct croft *c);
+void machine_free(struct machine *m);
+/* The JSON of @m as it is; @as (may be NULL): with this row's name, labels, config, revision instead. */
+void machine_write(const struct machine *m, const struct machine *as, struct buf *out);
+const char *machine_json(struct machine *m, size_t *n);			/* cached */
+void machine_changed(struct machine *m);				/* drop the cache */
+/* Is it free to be changed or driven? ERR_BUSY names the task; ERR_STATE for an invalid row. */
+int machine_usable(const struct machine *m, struct err *e);

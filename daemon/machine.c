@@ -1,0 +1,201 @@
+/* machine.c: one VM's row: its tables, and its JSON. */
+#include <stdio.h>
+#include <string.h>
+#include "event.h"
+#include "inventory.h"
+#include "mem.h"
+#include "task.h"
+#include "text.h"
+
+struct end_view { int why; int64_t when; char *message, *explanation; uint64_t signal; };
+struct status_view {
+	int state;
+	int64_t since, as_of;
+	char *accel, *accel_reason, *note, *problem;
+	uint64_t pid, task;
+	struct end_view last_end;
+};
+struct machine_view {
+	char *id, *name, *folder;
+	uint64_t revision;
+	int64_t created;
+	struct field_vec labels;
+	struct vm_spec config;
+	struct status_view status;
+	struct field_vec pending;
+};
+
+#define END(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct end_view, f), __VA_ARGS__ }
+static const struct field end_rows[] = {
+	END(why, F_ENUM, .names = vm_why_names, .help = "why the last run ended"),
+	END(explanation, F_STR, .help = "the same as a sentence"),
+	END(when, F_TIME, .flags = FIELD_NULLABLE, .help = "when"),
+	END(signal, F_U64, .help = "the signal that ended the process, or 0"),
+	END(message, F_STR, .help = "the last that the process said"),
+	{}
+};
+static const struct fields end_fields = { "VmEnd", sizeof(struct end_view), end_rows, "how the last run of a VM ended" };
+
+#define STATUS(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct status_view, f), __VA_ARGS__ }
+static const struct field status_rows[] = {
+	STATUS(state, F_ENUM, .names = vm_state_names, .help = "what the VM does"),
+	STATUS(since, F_TIME, .help = "since when"),
+	STATUS(as_of, F_TIME, .help = "when this was true for sure"),
+	STATUS(accel, F_STR, .flags = FIELD_NULLABLE, .help = "kvm, tcg (emulation) or sim, while it runs"),
+	STATUS(accel_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why that one"),
+	STATUS(pid, F_U64, .help = "process of the guest, 0 while off"),
+	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused or degraded"),
+	STATUS(task, F_U64, .help = "the task that holds the VM, or 0"),
+	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
+	STATUS(last_end, F_OBJECT, .sub = &end_fields, .help = "how the last run ended"),
+	{}
+};
+static const struct fields status_fields = { "VmStatus", sizeof(struct status_view), status_rows, "a VM as it is" };
+
+#define NAME_RULE .min = 1, .max = 63, .check = text_is_name, \
+	.rule = "a name of 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit, and no UUID"
+#define VIEW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct machine_view, f), __VA_ARGS__ }
+static const struct field view_rows[] = {
+	VIEW(id, F_STR, .help = "UUID, the same inside the guest"),
+	VIEW(name, F_STR, .help = "unique name"),
+	VIEW(revision, F_U64, .help = "grows with each change; the ETag"),
+	VIEW(created, F_TIME, .help = "when it was created"),
+	VIEW(folder, F_STR, .flags = FIELD_NULLABLE, .help = "its folder on a datastore"),
+	VIEW(labels, F_LABELS, .help = "free labels"),
+	VIEW(config, F_OBJECT, .sub = &vm_spec_fields, .help = "what is wanted"),
+	VIEW(status, F_OBJECT, .sub = &status_fields, .help = "what is"),
+	VIEW(pending, F_STRS, .help = "JSON pointers of what takes effect at the next start"),
+	{}
+};
+const struct fields machine_fields = { "Vm", sizeof(struct machine_view), view_rows, "a virtual machine" };
+
+#define INPUT(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct machine_input, f), __VA_ARGS__ }
+static const struct field input_rows[] = {
+	INPUT(name, F_STR, .flags = FIELD_REQUIRED, NAME_RULE, .help = "unique name"),
+	INPUT(labels, F_LABELS, .help = "free labels"),
+	INPUT(config, F_OBJECT, .sub = &vm_spec_fields, .help = "what is wanted"),
+	INPUT(start, F_BOOL, .help = "start it when it is created"),
+	{}
+};
+const struct fields machine_input_fields = { "VmCreate", sizeof(struct machine_input), input_rows, "a VM to be created" };
+static const struct field patch_rows[] = {
+	INPUT(name, F_STR, .flags = FIELD_HOT, NAME_RULE, .help = "unique name"),
+	INPUT(labels, F_LABELS, .flags = FIELD_HOT, .help = "free labels"),
+	INPUT(config, F_OBJECT, .sub = &vm_spec_fields, .help = "what is wanted"),
+	{}
+};
+const struct fields machine_patch_fields = { "VmPatch", sizeof(struct machine_input), patch_rows, "a change of a VM" };
+
+static const struct field labels_rows[] = { INPUT(labels, F_LABELS, .help = "free labels"), {} };
+const struct fields machine_labels_fields = { "Labels", sizeof(struct machine_input), labels_rows, "free labels" };
+
+struct machine *machine_new(struct croft *c)
+{
+	struct machine *m = xnew(machine);
+
+	m->c = c;
+	m->revision = 1;
+	list_init(&m->claim.waiting);
+	return m;
+}
+
+void machine_free(struct machine *m)
+{
+	if (!m)
+		return;
+	vm_free(m->vm);
+	if (m->task)
+		m->task->vm = NULL;
+	if (m->started) {
+		fields_fini(&vm_spec_fields, m->started);
+		free(m->started);
+	}
+	fields_fini(&vm_spec_fields, &m->spec);
+	struct machine_input labels = { .labels = m->labels };
+
+	fields_fini(&machine_labels_fields, &labels);
+	free(m->name);
+	free(m->folder);
+	free(m->invalid);
+	free(m->json);
+	free(m);
+}
+
+static void add_pending(void *arg, const char *pointer, const struct field *row)
+{
+	struct field_vec *v = arg;
+
+	if (!(row->flags & (FIELD_HOT | FIELD_READ_ONLY)))
+		*(char **)field_vec_add(v, sizeof(char *)) = xasprintf("/config%s", pointer);
+}
+
+static void view_status(const struct machine *m, struct status_view *s)
+{
+	struct vm_status st = {};
+
+	s->task = m->task ? m->task->id : 0;
+	s->problem = m->invalid;
+	if (!m->vm)
+		return;
+	vm_status(m->vm, &st);
+	s->state = (int)st.state;
+	s->since = st.since_usec;
+	s->as_of = st.as_of_usec ?: st.since_usec;
+	s->accel = (char *)st.accel;
+	if (st.accel && strcmp(st.accel, "tcg") == 0)
+		s->accel_reason = m->spec.accel == VM_ACCEL_TCG ? (char *)"emulation was asked for" : m->c->host.accel_reason;
+	s->pid = (uint64_t)st.pid;
+	s->note = (char *)st.note;
+	s->last_end = (struct end_view){ .why = (int)st.last->why, .when = st.last->when_usec, .message = (char *)st.last->message,
+					 .explanation = (char *)vm_why_help(st.last->why), .signal = (uint64_t)st.last->signal };
+}
+
+void machine_write(const struct machine *m, const struct machine *as, struct buf *out)
+{
+	struct jw w = JW(out);
+	struct machine_view v = {};
+
+	if (!as)
+		as = m;
+	v = (struct machine_view){ .id = (char *)as->id, .name = as->name, .folder = as->folder, .revision = as->revision,
+				   .created = as->created_usec, .labels = as->labels, .config = as->spec };
+	view_status(m, &v.status);
+	if (m->started && m->vm && vm_state_alive(vm_state(m->vm)))
+		fields_diff(&vm_spec_fields, m->started, &as->spec, add_pending, &v.pending);
+	fields_encode(&machine_fields, &v, &w, NULL);
+	for (size_t i = 0; i < v.pending.n; i++)
+		free(((char **)v.pending.items)[i]);
+	free(v.pending.items);
+}
+
+const char *machine_json(struct machine *m, size_t *n)
+{
+	if (!m->json) {
+		struct buf b = BUF_INIT(EVENT_DATA_MAX);
+
+		machine_write(m, NULL, &b);
+		m->json_len = b.len;
+		m->json = xrealloc(buf_take(&b), m->json_len + 1);	/* thousands of them: no slack */
+	}
+	*n = m->json_len;
+	return m->json;
+}
+
+void machine_changed(struct machine *m)
+{
+	free(TAKE(m->json));
+}
+
+int machine_usable(const struct machine *m, struct err *e)
+{
+	if (m->invalid) {
+		fail(e, ERR_STATE, "%s cannot be used: %s", m->name, m->invalid);
+		return err_hint(e, "delete it, or restore its configuration from a backup");
+	}
+	if (!m->task)
+		return 0;
+	e->task = m->task->id;
+	fail(e, ERR_BUSY, "%s is held by the task %llu (%s)", m->name, (unsigned long long)m->task->id, m->task->kind->name);
+	e->task = m->task->id;
+	return err_hint(e, "wait for the task, or cancel it");
+}

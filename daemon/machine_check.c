@@ -1,0 +1,132 @@
+#include <stdio.h>
+#include <string.h>
+#include "machine_check.h"
+#include "mem.h"
+#include "network.h"
+#include "networks.h"
+#include "stores.h"
+
+static int at_config(struct err *e, int r)
+{
+	char pointer[sizeof e->pointer];
+
+	if (r < 0 && strncmp(e->pointer, "/config", 7) != 0) {
+		snprintf(pointer, sizeof pointer, "/config%.*s", (int)sizeof pointer - 8, e->pointer);
+		memcpy(e->pointer, pointer, sizeof pointer);
+	}
+	return r;
+}
+
+static int check_path(struct croft *c, const char *text, const char *pointer, struct err *e)
+{
+	struct datastore *ds;
+	struct dspath p;
+	int r = text ? stores_path(c, text, &ds, &p, e) : 0;
+
+	if (r < 0)
+		snprintf(e->pointer, sizeof e->pointer, "%s", pointer);
+	return r;
+}
+
+static int check_paths(const struct machine *m, struct err *e)
+{
+	const struct vm_spec *s = &m->spec;
+	char pointer[96];
+	int r = check_path(m->c, s->kernel.image, "/config/kernel/image", e);
+
+	if (r == 0)
+		r = check_path(m->c, s->kernel.initrd, "/config/kernel/initrd", e);
+	for (size_t i = 0; r == 0 && i < s->disks.n; i++) {
+		snprintf(pointer, sizeof pointer, "/config/disks/%.63s/source", VM_DISKS(s)[i].name);
+		r = check_path(m->c, VM_DISKS(s)[i].source, pointer, e);
+	}
+	for (size_t i = 0; r == 0 && i < s->cdroms.n; i++) {
+		snprintf(pointer, sizeof pointer, "/config/cdroms/%.63s/iso", VM_CDROMS(s)[i].name);
+		r = check_path(m->c, VM_CDROMS(s)[i].iso, pointer, e);
+	}
+	for (size_t i = 0; r == 0 && i < s->nics.n; i++)
+		if (!networks_has(m->c, VM_NICS(s)[i].network)) {
+			snprintf(pointer, sizeof pointer, "/config/nics/%.63s/network", VM_NICS(s)[i].name);
+			fail_at(e, pointer, "there is no network \"%s\"", VM_NICS(s)[i].network);
+			r = err_hint(e, "GET /api/v1/networks lists them");
+		}
+	return r;
+}
+
+static size_t count_forwards(const struct machine *m)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->spec.nics.n; i++)
+		n += VM_NICS(&m->spec)[i].forwards.n;
+	return n;
+}
+
+static size_t add_forwards(const struct machine *m, struct forward *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->spec.nics.n; i++)
+		for (size_t k = 0; k < VM_NICS(&m->spec)[i].forwards.n; k++) {
+			const struct vm_forward *f = &VM_FORWARDS(&VM_NICS(&m->spec)[i])[k];
+
+			out[n++] = (struct forward){ .vm = m->name, .protocol = f->protocol, .address = f->host_address,
+						     .port = (uint16_t)f->host_port };
+		}
+	return n;
+}
+
+/* Ports of the host are given out once. Most VMs have none, and then nobody else's are looked at. */
+static int check_forwards(const struct machine *as, const struct machine *self, struct err *e)
+{
+	const struct inventory *inv = as->c->inv;
+	size_t wanted = count_forwards(as), all = 0, taken = 0;
+
+	if (!wanted)
+		return 0;
+	for (size_t i = 0; i < inventory_len(inv); i++)
+		all += count_forwards(inventory_at(inv, i));
+	AUTO_FREE struct forward *want = xcalloc(wanted, sizeof *want), *have = xcalloc(all + 1, sizeof *have);
+
+	add_forwards(as, want);
+	for (size_t i = 0; i < inventory_len(inv); i++)
+		if (inventory_at(inv, i) != self)
+			taken += add_forwards(inventory_at(inv, i), have + taken);
+	return forwards_conflict(want, wanted, have, taken, e);
+}
+
+int machine_check_new(struct machine *m, struct err *e)
+{
+	for (size_t i = 0; i < m->spec.disks.n; i++)
+		if (!VM_DISKS(&m->spec)[i].size_bytes && !VM_DISKS(&m->spec)[i].source) {
+			char pointer[96];
+
+			snprintf(pointer, sizeof pointer, "/config/disks/%.63s", VM_DISKS(&m->spec)[i].name);
+			return fail_at(e, pointer, "a new disk needs size_bytes, or a source that it is copied from");
+		}
+	vm_spec_freeze(&m->spec, &m->c->host, m->id);
+	return at_config(e, vm_spec_check(&m->spec, &m->c->host, e)) ?: check_paths(m, e) ?: check_forwards(m, NULL, e);
+}
+
+static int same_disks(const struct machine *m, const struct machine *as, struct err *e)
+{
+	const struct field_vec *a = &m->spec.disks, *b = &as->spec.disks;
+	bool same = a->n == b->n;
+
+	for (size_t i = 0; same && i < a->n; i++)
+		same = field_vec_find(b, sizeof(struct vm_disk), VM_DISKS(&m->spec)[i].name) != NULL;
+	if (same)
+		return 0;
+	fail_at(e, "/config/disks", "disks cannot be added or removed by a patch");
+	return err_hint(e, "create a VM with the disks that it needs");
+}
+
+int machine_check_changed(const struct machine *m, struct machine *as, struct err *e)
+{
+	int r = same_disks(m, as, e);
+
+	if (r < 0)
+		return r;
+	vm_spec_freeze(&as->spec, &m->c->host, m->id);
+	return at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, e);
+}

@@ -1,0 +1,8 @@
+/* machine_check.h: may a VM be so? What goes beyond its own spec: the host, datastores, networks, and other VMs' ports. */
+#pragma once
+#include "inventory.h"
+
+/* A new VM: generated values are filled in. Pointers are relative to the request ("/config/..."). */
+int machine_check_new(struct machine *m, struct err *e);
+/* A changed one: @as is @m as it would be. */
+int machine_check_changed(const struct machine *m, struct machine *as, struct err *e);

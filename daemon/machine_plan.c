@@ -1,0 +1,171 @@
+/* machine_plan.c: open what QEMU gets. One file after the other: each in the lane of its own datastore. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include "file.h"
+#include "image.h"
+#include "machine_plan.h"
+#include "mem.h"
+#include "stores.h"
+
+#define KERNEL_MAX	(512ull << 20)
+
+struct plan {
+	struct job job;			/* the check of what was opened */
+	struct machine *m;
+	struct vm_launch *l;
+	size_t at;			/* index of the descriptor that is being made */
+	int fd;
+	struct datastore *ds;
+	void (*done)(void *arg, struct vm_launch *l, const struct err *e);
+	void *arg;
+};
+
+static void next(struct plan *p);
+
+static void end(struct plan *p, const struct err *e)
+{
+	struct vm_launch *l = TAKE(p->l);
+
+	if (e)
+		vm_launch_free(TAKE(l));
+	p->done(p->arg, l, e);
+	close_at(&p->fd);
+	free(p);
+}
+
+static void *named(const struct field_vec *v, size_t size, const char *name) { return field_vec_find(v, size, name); }
+
+static const char *path_of(const struct plan *p, const struct argv_fd *f, char vars[DSPATH_TEXT])
+{
+	struct vm_spec *s = &p->m->spec;
+	struct vm_disk *d;
+	struct vm_cdrom *cd;
+
+	switch (f->what) {
+	case ARGV_FD_KERNEL: return s->kernel.image;
+	case ARGV_FD_INITRD: return s->kernel.initrd;
+	case ARGV_FD_FW_VARS: snprintf(vars, DSPATH_TEXT, "%s/uefi-vars.qcow2", p->m->folder); return vars;
+	case ARGV_FD_DISK: d = named(&s->disks, sizeof *d, f->name); return d ? d->path : NULL;
+	case ARGV_FD_CDROM: cd = named(&s->cdroms, sizeof *cd, f->name); return cd ? cd->iso : NULL;
+	case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_FW_CODE: return NULL;
+	}
+	return NULL;
+}
+
+/* In the lane: a disk is what it was said to be; a kernel is copied into sealed memory. */
+static int check_work(struct job *j, struct err *e)
+{
+	struct plan *p = (struct plan *)j;
+	const struct argv_fd *f = &p->l->argv.fds[p->at];
+	const struct vm_disk *d = f->what == ARGV_FD_DISK ? named(&p->m->spec.disks, sizeof *d, f->name) : NULL;
+	struct image_info info;
+
+	switch (f->what) {
+	case ARGV_FD_KERNEL: case ARGV_FD_INITRD: {
+		int mem = file_memfd_from(f->what == ARGV_FD_KERNEL ? "kernel" : "initrd", p->fd, KERNEL_MAX, 0444);
+
+		if (mem < 0)
+			return fail_errno(e, mem, "read the kernel or initrd of %s", p->m->name);
+		close(p->fd);
+		p->fd = mem;
+		return 0;
+	}
+	case ARGV_FD_FW_CODE:
+		p->fd = open(p->m->c->host.firmware.code, O_RDONLY | O_CLOEXEC);
+		return p->fd < 0 ? fail_errno(e, errno, "open the UEFI firmware %s", p->m->c->host.firmware.code) : 0;
+	case ARGV_FD_FW_VARS:
+		return image_inspect(p->fd, IMAGE_QCOW2, &info, e) ?: image_acceptable(&info, e);
+	case ARGV_FD_DISK:
+		return image_inspect(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, &info, e) ?: image_acceptable(&info, e);
+	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL:
+		return 0;
+	}
+	return 0;
+}
+
+static void check_done(struct job *j, const struct err *e)
+{
+	struct plan *p = (struct plan *)j;
+
+	if (e) {
+		end(p, e);
+		return;
+	}
+	p->l->fds[p->at++] = TAKE_FD(p->fd);
+	next(p);
+}
+
+static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
+{
+	struct plan *p = arg;
+
+	if (e) {
+		end(p, e);
+		return;
+	}
+	p->fd = TAKE_FD(*fd);
+	lane_run(p->ds->lane, &p->job, check_work, check_done);
+}
+
+static void next(struct plan *p)
+{
+	const struct argv *a = &p->l->argv;
+	char vars[DSPATH_TEXT];
+	struct dspath path;
+	struct err e = {};
+
+	while (p->at < a->nfds && (a->fds[p->at].what == ARGV_FD_QMP || a->fds[p->at].what == ARGV_FD_SERIAL))
+		p->at++;
+	if (p->at == a->nfds) {
+		end(p, NULL);
+		return;
+	}
+	const struct argv_fd *f = &a->fds[p->at];
+	const char *text = path_of(p, f, vars);
+
+	if (f->what == ARGV_FD_FW_CODE) {
+		p->ds = stores_at(p->m->c, 0)->ds;
+		lane_run(p->ds->lane, &p->job, check_work, check_done);
+	} else if (!text) {
+		fail(&e, ERR_INTERNAL, "%s has no file for %s", p->m->name, f->name ?: "its kernel");
+		end(p, &e);
+	} else if (stores_path(p->m->c, text, &p->ds, &path, &e) < 0) {
+		end(p, &e);
+	} else {
+		datastore_open_file(p->ds, path.path, f->writable ? O_RDWR : O_RDONLY, opened, p);
+	}
+}
+
+static void begin(void *arg)
+{
+	struct plan *p = arg;
+	struct machine *m = p->m;
+	struct vm_plan names = { .uuid = m->id, .name = m->name };
+	struct err e = {};
+
+	if (argv_build(&m->spec, &m->c->host, &names, &p->l->argv, &e) < 0) {
+		end(p, &e);
+		return;
+	}
+	p->l->fds = xcalloc(p->l->argv.nfds + 1, sizeof(int));
+	for (size_t i = 0; i < p->l->argv.nfds; i++)
+		p->l->fds[i] = -1;
+	p->l->uid = p->l->gid = m->uid;
+	p->l->qemu_version = m->c->host.qemu.version;
+	p->l->kvm = vm_spec_accel(&m->spec, &m->c->host) == VM_ACCEL_KVM;
+	next(p);
+}
+
+void machine_plan(struct machine *m, void (*done)(void *arg, struct vm_launch *l, const struct err *e), void *arg)
+{
+	struct plan *p = xnew(plan);
+
+	p->m = m;
+	p->fd = -1;
+	p->l = xnew(vm_launch);
+	p->done = done;
+	p->arg = arg;
+	loop_defer(m->c->ev, begin, p);
+}

@@ -1,0 +1,8 @@
+/* machine_plan.h: from a VM's row to what its start needs: the command line, and every file of it opened and checked in
+ * its datastore's lane. */
+#pragma once
+#include "inventory.h"
+#include "launch.h"
+
+/* done gets the launch (taken) or the error; once, later, in the loop. The VM must stay until then. */
+void machine_plan(struct machine *m, void (*done)(void *arg, struct vm_launch *l, const struct err *e), void *arg);

@@ -1,0 +1,86 @@
+/* task.h: durable tasks. Of each kind a table of steps: a step's name, its do, its undo, its share of the progress. A
+ * row is on disk before the first side effect, and the step's number before each step; after a crash the task goes on
+ * with the step it was in (every do can be done again), or is undone, or ends as interrupted. The loop's thread only. */
+#pragma once
+#include <jansson.h>
+#include "change.h"
+#include "croft.h"
+#include "fields.h"
+#include "inventory.h"
+
+struct task;
+
+enum step_recovery { STEP_REDO, STEP_UNDO, STEP_INTERRUPT };	/* when croftd died in it */
+struct step {
+	const char *name;		/* what a person reads: "create disks" */
+	void (*run)(struct task *t);	/* ends with task_step_end, now or later */
+	void (*undo)(struct task *t);	/* ends with task_step_end; NULL: nothing to undo */
+	unsigned weight;		/* share of the progress */
+	enum step_recovery recovery;
+	bool (*needed)(const struct task *t);	/* NULL: always; one that isn't is passed over, undo and all */
+};
+struct task_kind {
+	const char *name;		/* "vm.create" */
+	const struct step *steps;	/* ends with a row without name */
+	bool cancellable;
+	bool created;			/* Prefer: wait answers 201 with the object; else 200 */
+	bool gone;			/* the object is gone after success: 204 */
+	/* SQL of the end, in the lane, and its effect in memory, in the loop: success, or failed (all is undone). */
+	int (*commit)(struct change *ch, struct db_tx *tx, struct task *t, struct err *e);
+	void (*apply)(struct task *t);
+	int (*fail_commit)(struct change *ch, struct db_tx *tx, struct task *t, struct err *e);
+	void (*fail_apply)(struct task *t);
+};
+extern const struct task_kind *const task_kinds[];	/* NULL-terminated; tasks_vm.c */
+
+#define TASK_STATES(X) X(RUNNING, "running") X(UNDOING, "undoing") X(DONE, "done") X(FAILED, "failed") \
+	X(CANCELLED, "cancelled") X(INTERRUPTED, "interrupted")
+enum task_state {
+#define X(id, name) TASK_##id,
+	TASK_STATES(X)
+#undef X
+	TASK_NSTATES
+};
+extern const char *const task_state_names[TASK_NSTATES + 1];
+
+struct task {
+	struct croft *c;
+	uint64_t id;
+	const struct task_kind *kind;
+	struct machine *vm;		/* the target, or NULL when it is gone; it has ->task == this */
+	char target[37];
+	char *target_name, *user;	/* owned */
+	json_t *args, *data;		/* owned; data is saved with each step */
+	enum task_state state;
+	unsigned step;
+	double share;			/* of the step, 0..1 */
+	bool cancel;			/* asked for */
+	struct err err;			/* why it failed */
+	int64_t created_usec, finished_usec;
+	struct timer deadline;		/* of a step that waits */
+	void *run;			/* what the step that runs keeps in memory */
+	void (*cancelled)(struct task *t);	/* set by a step that can be cancelled in its middle */
+	void (*vm_changed)(struct task *t);	/* set by a step that waits for the VM's state */
+	struct list waiters;		/* requests with Prefer: wait, by in_wait */
+	struct tasks *tasks;
+};
+
+extern const struct fields task_fields;		/* schema "Task" */
+
+int tasks_new(struct croft *c, struct tasks **ret, struct err *e);
+void tasks_free(struct tasks *ts);
+/* Take up the tasks that a croftd before left; after the inventory was loaded and VMs were attached. */
+int tasks_recover(struct croft *c, struct err *e);
+/* Start one on @vm for @r (taken; NULL for croftd's own), with @args (taken). The change may bring SQL and events of its
+ * own (@ch NULL: none); task_begin adds the task's. Answers 202, or with Prefer: wait the end. */
+void task_begin(struct croft *c, struct req *r, struct change *ch, const struct task_kind *kind, struct machine *vm,
+		json_t *args);
+void task_step_end(struct task *t, const struct err *e);
+void task_share(struct task *t, double share);
+/* Answer @r with the task: 202, or wait for its end. */
+void task_answer(struct req *r, uint64_t id);
+void api_task_list(struct req *r);
+void api_task_get(struct req *r);
+void api_task_cancel(struct req *r);
+bool task_cancel_for(struct task *t);	/* somebody's stronger wish: true when it was cancelled, and will end */
+size_t tasks_open(const struct croft *c);

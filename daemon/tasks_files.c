@@ -1,0 +1,371 @@
+/* tasks_files.c: creating a VM (its folder, disks, UEFI variables, descriptor) and deleting it again. */
+#include <stdio.h>
+#include <string.h>
+#include "image.h"
+#include "mem.h"
+#include "run.h"
+#include "stores.h"
+#include "tasks_vm.h"
+#include "text.h"
+#include "vmfolder.h"
+#include "volume.h"
+
+#define VARS "uefi-vars.qcow2"
+
+static const char *text_of(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)) ?: ""; }
+
+json_t *task_vm_create_args(const struct machine *m, bool start)
+{
+	json_t *args = json_object(), *ids = json_object();
+	char id[37];
+
+	for (size_t i = 0; i < m->spec.disks.n; i++) {
+		text_uuid_random(id);
+		json_object_set_new(ids, VM_DISKS(&m->spec)[i].name, json_string(id));
+	}
+	text_uuid_random(id);
+	json_object_set_new(args, "vars", json_string(id));
+	json_object_set_new(args, "disks", ids);
+	json_object_set_new(args, "start", json_boolean(start));
+	return args;
+}
+
+static bool is_real(const struct task *t) { return t->vm->spec.engine != VM_ENGINE_SIM; }
+static bool has_disks(const struct task *t) { return is_real(t) && t->vm->spec.disks.n > 0; }
+static bool has_vars(const struct task *t) { return is_real(t) && t->vm->spec.firmware == VM_FIRMWARE_UEFI; }
+
+/* The folder is on the datastore of the first disk that was said, else on the first datastore. */
+static struct datastore *home_of(const struct task *t)
+{
+	const char *folder = text_of(t->data, "datastore");
+	struct store *s = *folder ? stores_get(t->c, folder) : NULL;
+
+	return (s ?: stores_at(t->c, 0))->ds;
+}
+
+static void file_of(const struct task *t, const char *name, char out[DSPATH_MAX + 1])
+{
+	snprintf(out, DSPATH_MAX + 1, "%s/%s", text_of(t->data, "folder"), name);
+}
+
+static void step_done(void *arg, const struct err *e) { task_step_end(arg, e); }
+
+/* ---- folder */
+
+static void folder_made(void *arg, const char *folder, const struct err *e)
+{
+	struct task *t = arg;
+
+	if (!e) {
+		json_object_set_new(t->data, "folder", json_string(folder));
+		json_object_set_new(t->data, "datastore", json_string(home_of(t)->name));
+	}
+	task_step_end(t, e);
+}
+static void folder_make(struct task *t) { vmfolder_create(home_of(t), t->target_name, t->target, folder_made, t); }
+static void folder_undo(struct task *t)
+{
+	if (*text_of(t->data, "folder"))
+		vmfolder_remove(home_of(t), text_of(t->data, "folder"), t->target, step_done, t);
+	else
+		task_step_end(t, NULL);
+}
+
+/* ---- disks, one after the other */
+
+struct walk { struct task *t; size_t at; struct volume_copy *copy; };
+
+static void disk_next(struct walk *w);
+static void walk_end(struct walk *w, const struct err *e)
+{
+	struct task *t = w->t;
+
+	free(w);
+	task_step_end(t, e);
+}
+
+static void disk_made(void *arg, const struct err *e)
+{
+	struct walk *w = arg;
+
+	w->copy = NULL;
+	w->t->cancelled = NULL;
+	if (e) {
+		walk_end(w, e);
+		return;
+	}
+	w->at++;
+	disk_next(w);
+}
+
+static void disk_progress(void *arg, unsigned permille)
+{
+	struct walk *w = arg;
+
+	task_share(w->t, ((double)w->at + permille / 1000.0) / (double)w->t->vm->spec.disks.n);
+}
+
+static void disk_cancelled(struct task *t)
+{
+	struct walk *w = t->run;
+
+	if (w && w->copy)
+		volume_copy_cancel(w->copy);
+}
+
+static bool is_raw(const char *path)
+{
+	size_t n = strlen(path);
+
+	return (n > 4 && strcmp(path + n - 4, ".raw") == 0) || (n > 4 && strcmp(path + n - 4, ".img") == 0);
+}
+
+static void disk_next(struct walk *w)
+{
+	struct task *t = w->t;
+	const struct vm_disk *d = &VM_DISKS(&t->vm->spec)[w->at];
+	struct dspath source;
+	struct volume_source from = {};
+	char name[80], path[DSPATH_MAX + 1];
+	struct err e = {};
+
+	if (w->at == t->vm->spec.disks.n) {
+		walk_end(w, NULL);
+		return;
+	}
+	snprintf(name, sizeof name, "%s.qcow2", d->name);
+	file_of(t, name, path);
+	struct volume_new v = { .path = path, .id = text_of(json_object_get(t->args, "disks"), d->name), .bytes = d->size_bytes };
+
+	if (!d->source) {
+		volume_create(home_of(t), &v, disk_made, w);
+	} else if (stores_path(t->c, d->source, &from.ds, &source, &e) < 0) {
+		walk_end(w, &e);
+	} else {
+		from.path = source.path;
+		from.format = is_raw(source.path) ? IMAGE_RAW : IMAGE_QCOW2;
+		t->cancelled = disk_cancelled;
+		w->copy = volume_copy(home_of(t), &v, &from, disk_progress, disk_made, w);
+	}
+}
+
+static void disks_make(struct task *t)
+{
+	struct walk *w = t->run = xnew(walk);
+
+	w->t = t;
+	disk_next(w);
+}
+
+static void disk_undone(void *arg, const struct err *e);
+static void disk_undo_next(struct walk *w)
+{
+	struct task *t = w->t;
+	char name[80], path[DSPATH_MAX + 1];
+
+	if (w->at == t->vm->spec.disks.n) {
+		walk_end(w, NULL);
+		return;
+	}
+	const struct vm_disk *d = &VM_DISKS(&t->vm->spec)[w->at++];
+
+	snprintf(name, sizeof name, "%s.qcow2", d->name);
+	file_of(t, name, path);
+	volume_undo(home_of(t), path, text_of(json_object_get(t->args, "disks"), d->name), disk_undone, w);
+}
+static void disk_undone(void *arg, const struct err *e) { disk_undo_next(arg); }
+static void disks_undo(struct task *t)
+{
+	struct walk *w = xnew(walk);
+
+	w->t = t;
+	disk_undo_next(w);
+}
+
+/* ---- UEFI variables */
+
+static void vars_make(struct task *t)
+{
+	char path[DSPATH_MAX + 1];
+	struct volume_new v = { .path = path, .id = text_of(t->args, "vars") };
+
+	file_of(t, VARS, path);
+	volume_create_from(home_of(t), &v, t->c->host.firmware.vars, step_done, t);
+}
+static void vars_undo(struct task *t)
+{
+	char path[DSPATH_MAX + 1];
+
+	file_of(t, VARS, path);
+	volume_undo(home_of(t), path, text_of(t->args, "vars"), step_done, t);
+}
+
+/* ---- descriptor: the row as it will be */
+
+static void fill_paths(struct task *t, struct vm_spec *s)
+{
+	char name[80];
+	struct dspath p = {};
+
+	snprintf(p.datastore, sizeof p.datastore, "%s", text_of(t->data, "datastore"));
+	for (size_t i = 0; i < s->disks.n; i++) {
+		struct vm_disk *d = &VM_DISKS(s)[i];
+		char text[DSPATH_TEXT];
+
+		snprintf(name, sizeof name, "%s.qcow2", d->name);
+		file_of(t, name, p.path);
+		dspath_format(&p, text);
+		free(d->path);
+		d->path = xstrdup(text);
+	}
+}
+
+static void describe(struct task *t)
+{
+	struct machine row = *t->vm;
+	struct buf b AUTO_BUF = BUF_INIT(1024 * 1024), config AUTO_BUF = BUF_INIT(1024 * 1024);
+	struct jw w = JW(&config);
+	char folder[DSPATH_TEXT];
+	struct dspath p = {};
+
+	snprintf(p.datastore, sizeof p.datastore, "%s", text_of(t->data, "datastore"));
+	snprintf(p.path, sizeof p.path, "%s", text_of(t->data, "folder"));
+	dspath_format(&p, folder);
+	row.spec = (struct vm_spec){};
+	fields_copy(&vm_spec_fields, &t->vm->spec, &row.spec);
+	fill_paths(t, &row.spec);
+	row.folder = folder;
+	fields_encode(&vm_spec_fields, &row.spec, &w, NULL);
+	json_object_set_new(t->data, "config", json_string(config.data));
+	json_object_set_new(t->data, "path", json_string(folder));
+	machine_write(t->vm, &row, &b);
+	fields_fini(&vm_spec_fields, &row.spec);
+	vmfolder_describe(home_of(t), p.path, t->target, b.data, b.len, step_done, t);
+}
+
+static int create_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)
+{
+	const char *config = json_string_value(json_object_get(t->data, "config"));
+
+	return !config ? 0 : db_exec(tx, e, "UPDATE vms SET config = ?, folder = ? WHERE id = ?", "sss", config,
+				     text_of(t->data, "path"), t->target);
+}
+
+static void start_after(void *arg)
+{
+	struct machine *m = arg;
+
+	if (!m->task)
+		task_begin(m->c, NULL, NULL, &task_vm_start, m, json_object());
+}
+
+static void create_apply(struct task *t)
+{
+	if (json_object_get(t->data, "config")) {
+		fill_paths(t, &t->vm->spec);
+		free(t->vm->folder);
+		t->vm->folder = xstrdup(text_of(t->data, "path"));
+		machine_changed(t->vm);
+	}
+	if (json_is_true(json_object_get(t->args, "start")))
+		start_after(t->vm);
+}
+
+static int remove_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)
+{
+	buf_adds(change_event(ch, "vm.deleted", t->target), "");
+	return db_exec(tx, e, "DELETE FROM vms WHERE id = ?", "s", t->target);
+}
+
+static void remove_apply(struct task *t)
+{
+	struct machine *m = TAKE(t->vm);
+
+	m->task = NULL;
+	inventory_remove(t->c->inv, m);
+}
+
+static const struct step create_steps[] = {
+	{ "make the folder", folder_make, folder_undo, 1, STEP_REDO, is_real },
+	{ "make the disks", disks_make, disks_undo, 20, STEP_REDO, has_disks },
+	{ "make the UEFI variables", vars_make, vars_undo, 2, STEP_REDO, has_vars },
+	{ "write the descriptor", describe, NULL, 1, STEP_REDO, is_real },
+	{}
+};
+const struct task_kind task_vm_create = {
+	"vm.create", create_steps, .cancellable = true, .created = true, .commit = create_commit, .apply = create_apply,
+	.fail_commit = remove_commit, .fail_apply = remove_apply,
+};
+
+/* ---- delete */
+
+static void split_folder(struct task *t)
+{
+	struct dspath p;
+	struct err e;
+
+	if (t->vm->folder && dspath_parse(t->vm->folder, &p, &e) == 0) {
+		json_object_set_new(t->data, "folder", json_string(p.path));
+		json_object_set_new(t->data, "datastore", json_string(p.datastore));
+	}
+}
+
+static bool has_folder(const struct task *t) { return t->vm->folder && *t->vm->folder; }
+
+static void disk_deleted(void *arg, const struct err *e)
+{
+	struct walk *w = arg;
+	char path[DSPATH_MAX + 1];
+
+	if (e) {
+		walk_end(w, e);
+		return;
+	}
+	if (w->at > w->t->vm->spec.disks.n) {
+		walk_end(w, NULL);
+	} else if (w->at == w->t->vm->spec.disks.n) {
+		w->at++;
+		file_of(w->t, VARS, path);
+		volume_delete(home_of(w->t), path, disk_deleted, w);
+	} else {
+		const struct vm_disk *d = &VM_DISKS(&w->t->vm->spec)[w->at++];
+		struct datastore *ds;
+		struct dspath p;
+		struct err err = {};
+
+		if (!d->path)
+			disk_deleted(w, NULL);
+		else if (stores_path(w->t->c, d->path, &ds, &p, &err) < 0)
+			walk_end(w, &err);
+		else
+			volume_delete(ds, p.path, disk_deleted, w);
+	}
+}
+
+static void disks_delete(struct task *t)
+{
+	struct walk *w = xnew(walk);
+	struct err e = {};
+
+	split_folder(t);
+	w->t = t;
+	if (datastore_usable(home_of(t), &e) < 0)
+		walk_end(w, &e);
+	else
+		disk_deleted(w, NULL);
+}
+
+static void folder_delete(struct task *t)
+{
+	split_folder(t);
+	vmfolder_remove(home_of(t), text_of(t->data, "folder"), t->target, step_done, t);
+}
+
+static const struct step delete_steps[] = {
+	{ "delete the disks", disks_delete, NULL, 5, STEP_REDO, has_folder },
+	{ "delete the folder", folder_delete, NULL, 1, STEP_REDO, has_folder },
+	{}
+};
+const struct task_kind task_vm_delete = {
+	"vm.delete", delete_steps, .gone = true, .commit = remove_commit, .apply = remove_apply,
+};

@@ -1,0 +1,152 @@
+/* tasks_vm.c: the kinds of tasks on VMs that drive them: start, shutdown, reboot, reset, poweroff, pause, resume. */
+#include <string.h>
+#include "launch.h"
+#include "machine_plan.h"
+#include "mem.h"
+#include "task.h"
+#include "tasks_vm.h"
+
+#define SHUTDOWN_S	120	/* the guest's time, unless the request says another */
+
+static void step_done(void *arg, const struct err *e) { task_step_end(arg, e); }
+
+/* An ask either says no at once, or calls step_done later. */
+static void ask(struct task *t, int (*fn)(struct vm *, vm_done, void *, struct err *))
+{
+	struct err e = {};
+
+	if (fn(t->vm->vm, step_done, t, &e) < 0)
+		task_step_end(t, &e);
+}
+
+/* ---- start */
+
+static void planned(void *arg, struct vm_launch *l, const struct err *e)
+{
+	struct task *t = arg;
+	struct err err = {};
+
+	if (e)
+		task_step_end(t, e);
+	else if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
+		task_step_end(t, &err);
+}
+
+static void start_run(struct task *t)
+{
+	/* After a crash of croftd the step is done again: it may have come up all the same. */
+	if (vm_state_alive(vm_state(t->vm->vm)))
+		task_step_end(t, NULL);
+	else if (t->vm->spec.engine == VM_ENGINE_SIM)
+		planned(t, NULL, NULL);
+	else
+		machine_plan(t->vm, planned, t);
+}
+
+static int start_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)
+{
+	return db_exec(tx, e, "UPDATE vms SET started_config = config WHERE id = ? AND started_config IS NOT config", "s", t->target);
+}
+
+static const struct step start_steps[] = {
+	{ "start the guest", start_run, NULL, 1, STEP_REDO },
+	{}
+};
+const struct task_kind task_vm_start = { "vm.start", start_steps, .commit = start_commit };
+
+/* ---- shutdown, reboot */
+
+static bool is_off(const struct task *t) { return !vm_state_alive(vm_state(t->vm->vm)); }
+
+static void shutdown_ask(struct task *t)
+{
+	if (is_off(t))
+		task_step_end(t, NULL);
+	else
+		ask(t, vm_shutdown);
+}
+
+static void wait_changed(struct task *t)
+{
+	if (is_off(t))
+		task_step_end(t, NULL);
+}
+
+static uint64_t patience_s(const struct task *t)
+{
+	json_int_t s = json_integer_value(json_object_get(t->args, "timeout_s"));
+
+	return s > 0 ? (uint64_t)s : SHUTDOWN_S;
+}
+
+static void wait_over(void *arg)
+{
+	struct task *t = arg;
+	struct err e = {};
+
+	fail(&e, ERR_TIMEOUT, "the guest %s was asked to shut down and has not done so within %llu s", t->vm->name,
+	     (unsigned long long)patience_s(t));
+	err_hint(&e, "it may ignore the power button; vmctl poweroff %s ends it at once", t->vm->name);
+	task_step_end(t, &e);
+}
+
+static void wait_cancelled(struct task *t)
+{
+	struct err e = {};
+
+	fail(&e, ERR_CANCELLED, "waiting for the shutdown of %s was cancelled; the guest may still do it", t->vm->name);
+	task_step_end(t, &e);
+}
+
+static void wait_off(struct task *t)
+{
+	if (is_off(t)) {
+		task_step_end(t, NULL);
+		return;
+	}
+	t->vm_changed = wait_changed;
+	t->cancelled = wait_cancelled;
+	timer_arm(&t->deadline, t->c->ev, patience_s(t) * 1000000, wait_over, t);
+}
+
+static const struct step shutdown_steps[] = {
+	{ "ask the guest to shut down", shutdown_ask, NULL, 1, STEP_REDO },
+	{ "wait for the guest to end", wait_off, NULL, 9, STEP_REDO },
+	{}
+};
+const struct task_kind task_vm_shutdown = { "vm.shutdown", shutdown_steps, .cancellable = true };
+
+static const struct step reboot_steps[] = {
+	{ "ask the guest to shut down", shutdown_ask, NULL, 1, STEP_REDO },
+	{ "wait for the guest to end", wait_off, NULL, 7, STEP_REDO },
+	{ "start the guest", start_run, NULL, 2, STEP_REDO },
+	{}
+};
+const struct task_kind task_vm_reboot = { "vm.reboot", reboot_steps, .cancellable = true, .commit = start_commit };
+
+/* ---- at once */
+
+static void poweroff_run(struct task *t)
+{
+	if (is_off(t))
+		task_step_end(t, NULL);
+	else
+		ask(t, vm_poweroff);
+}
+static void reset_run(struct task *t) { ask(t, vm_reset); }
+static void pause_run(struct task *t) { ask(t, vm_pause); }
+static void resume_run(struct task *t) { ask(t, vm_resume); }
+
+static const struct step poweroff_steps[] = { { "power off", poweroff_run, NULL, 1, STEP_REDO }, {} };
+static const struct step reset_steps[] = { { "reset", reset_run, NULL, 1, STEP_INTERRUPT }, {} };
+static const struct step pause_steps[] = { { "pause", pause_run, NULL, 1, STEP_INTERRUPT }, {} };
+static const struct step resume_steps[] = { { "resume", resume_run, NULL, 1, STEP_INTERRUPT }, {} };
+const struct task_kind task_vm_poweroff = { "vm.poweroff", poweroff_steps };
+const struct task_kind task_vm_reset = { "vm.reset", reset_steps };
+const struct task_kind task_vm_pause = { "vm.pause", pause_steps };
+const struct task_kind task_vm_resume = { "vm.resume", resume_steps };
+
+const struct task_kind *const task_kinds[] = {
+	&task_vm_create, &task_vm_delete, &task_vm_start, &task_vm_shutdown, &task_vm_reboot, &task_vm_poweroff, &task_vm_reset,
+	&task_vm_pause, &task_vm_resume, NULL
+};
