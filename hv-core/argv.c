@@ -243,7 +243,8 @@ static void add_monitors(struct argv *a)
 
 	opt(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", qmp);
 	opt(a, "-mon", "chardev=qmp,mode=control");
-	opt(a, "-chardev", "socket,id=serial0,fd=%d,server=on,wait=off", serial);
+	/* wait: croft-vm has connected already, and the guest's first bytes must not be lost. */
+	opt(a, "-chardev", "socket,id=serial0,fd=%d,server=on,wait=on", serial);
 	opt(a, "-serial", "chardev:serial0");
 }
 

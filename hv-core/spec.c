@@ -150,7 +150,7 @@ static const struct field spec_rows[] = {
 	  .help = "Memory, in steps of 1 MiB" },
 	{ "accel", F_ENUM, O(accel), .names = accel_names, .def = "\"auto\"",
 	  .help = "kvm, tcg (emulation), or auto: KVM where it works" },
-	{ "machine", F_STR, O(machine), FIELD_CREATE_ONLY, .max = 12, .check = is_machine,
+	{ "machine", F_STR, O(machine), FIELD_CREATE_ONLY, .max = 32, .check = is_machine,
 	  .rule = "a versioned machine type such as \"virt-7.2\"", .help = "Machine type; chosen at creation, then kept" },
 	{ "cpu_model", F_STR, O(cpu_model), FIELD_CREATE_ONLY, .max = 32, .check = is_cpu_model,
 	  .rule = "\"host\", \"max\", or a model such as \"cortex-a72\"", .help = "CPU; chosen at creation, then kept" },
