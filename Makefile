@@ -11,8 +11,8 @@ INC.hv-core      := hv-core/base hv-core
 INC.hv-core/shim := hv-core/base hv-core/shim
 INC.storage      := hv-core/base storage
 INC.net          := hv-core/base net
-INC.daemon       := hv-core/base hv-core storage net daemon
-INC.daemon/front := hv-core/base daemon/front
+INC.daemon       := hv-core/base hv-core storage net daemon $O
+INC.daemon/front := hv-core/base daemon/front $O
 INC.cli          := hv-core/base cli
 INC.tests/unit   := hv-core/base hv-core storage net daemon daemon/front hv-core/shim cli tests/unit
 INC.tests/fuzz   := $(INC.tests/unit)
@@ -31,12 +31,18 @@ BASE := $O/base.a
 PROGRAMS := $O/croftd $O/croft-front $O/croft-vm $O/vmctl
 
 .DEFAULT_GOAL := all
-.PHONY: all check run stop bench fuzz lint clean help
+.PHONY: all check run stop fuzz lint clean help
 all: $(PROGRAMS)
 
 $O/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(addprefix -I,$(INC.$(patsubst %/,%,$(dir $<)))) -MMD -MP -c -o $@ $<
+
+# croftd and croft-front are one build: each refuses the other when this differs.
+$O/build_id.h: $(wildcard hv-core/base/*.[ch] daemon/*.[ch] daemon/front/*.[ch])
+	@mkdir -p $(@D)
+	@printf '#define BUILD_ID "%s"\n' "$$(cat $^ | sha256sum | cut -c1-16)" >$@
+$O/daemon/fronts.o $O/daemon/front/main.o: $O/build_id.h
 
 $(BASE): $(call obj,hv-core/base)
 	@rm -f $@ && ar rcs $@ $^
@@ -49,12 +55,84 @@ $O/croft-vm: $(call obj,hv-core/shim) $(BASE)
 $O/vmctl: $(call obj,cli) $(BASE)
 	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsmartcols -lgnutls
 
-# One test program per tests/unit/test_NAME.c; each links what it names in its LINK line:  // LINK: hv-core storage
-$O/tests/unit/test_%: $O/tests/unit/test_%.o $O/tests/unit/t.o $(BASE)
-	@$(MAKE) --no-print-directory -s $(BASE) $(foreach d,$(shell sed -n 's,^// LINK: ,,p' tests/unit/test_$*.c),$(call obj,$d))
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter-out %/main.o,$(foreach d,$(shell sed -n 's,^// LINK: ,,p' tests/unit/test_$*.c),$(call obj,$d))) $(BASE) \
-		-ljansson -lsystemd -lsqlite3 -lcrypt -lmicrohttpd -lgnutls -lseccomp -lsmartcols -lpthread
+# ---- tests: each tests/unit/test_NAME.c and tests/fuzz/fuzz_NAME.c names what it links:  // LINK: hv-core storage ----
+LIBS.tests := -ljansson -lsystemd -lsqlite3 -lcrypt -lmicrohttpd -lgnutls -lseccomp -lsmartcols -lpthread
+linked = $(filter-out %/main.o,$(foreach d,$(shell sed -n 's,^// LINK: ,,p' $(1)),$(call obj,$d)))
+named = $(patsubst %.c,$O/%,$(wildcard $(1)))
+TESTS := $(call named,tests/unit/test_*.c)
+FUZZ := $(call named,tests/fuzz/fuzz_*.c)
 
-clean:
+.SECONDEXPANSION:
+.SECONDARY:
+$O/tests/unit/test_%: $O/tests/unit/test_%.o $O/tests/unit/t.o $$(call linked,tests/unit/test_$$*.c) $(BASE)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS.tests)
+# With FUZZER set (see fuzz) it searches; else it is a program that tries the seeds once.
+$O/tests/fuzz/fuzz_%: $O/tests/fuzz/fuzz_%.o $(if $(FUZZER),,$O/tests/fuzz/replay.o) $$(call linked,tests/fuzz/fuzz_$$*.c) $(BASE)
+	$(CC) $(LDFLAGS) $(FUZZER) -o $@ $^ $(LIBS.tests)
+.PHONY: tests
+tests: all $(TESTS) $(FUZZ)
+
+# ---- what users call ----
+JOBS := -j$(shell nproc)
+HOME_DIR := ./run
+GUEST := build/guest
+run:			## install what is needed, build, run croftd with the demo guest: make run ARGS="--listen 0.0.0.0:8443"
+	@packaging/install-deps run
+	@$(MAKE) --no-print-directory -s $(JOBS) all guest
+	@exec $O/croftd --home $(HOME_DIR) --demo $(GUEST) $(ARGS)
+stop:			## shut this home's VMs down and end croftd
+	@$O/croftd --home $(HOME_DIR) $(ARGS) --stop
+check:			## build with warnings as errors, run all tests: make check ONLY="unit api/test_vm" SAN=address,undefined
+	@packaging/install-deps check
+	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests guest
+	@O=$O tests/run $(ONLY)
+golden-accept:		## write the expected outputs of the tests anew; read the diff before you commit it
+	@$(MAKE) --no-print-directory -s $(JOBS) tests
+	@GOLDEN_ACCEPT=1 O=$O tests/run $(or $(ONLY),unit api)
+	@git diff --stat tests
+lint:			## the rules of HACKING.md that a machine can check
+	@tests/lint
+fuzz:			## search with each fuzz target for SECONDS seconds: make fuzz SECONDS=600 ONLY="door text"
+	@packaging/install-deps check
+	@$(MAKE) --no-print-directory -s -j2 O=build-fuzz SAN=fuzzer-no-link,address,undefined CC=clang FUZZER=-fsanitize=fuzzer \
+		$(addprefix fuzz-,$(or $(ONLY),$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))))
+SECONDS := 60
+fuzz-%: $O/tests/fuzz/fuzz_%
+	@mkdir -p $O/corpus/$*
+	@$< -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=$O/corpus/$*- \
+		$O/corpus/$* tests/fuzz/seeds/$* >$O/fuzz-$*.log 2>&1 || { tail -n 40 $O/fuzz-$*.log; exit 1; }
+	@echo "fuzz $*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $O/fuzz-$*.log) runs in $(SECONDS) s, nothing found"
+help:			## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
+clean:			## remove everything that was built
 	rm -rf build build-*
+
+# ---- the demo guest (Debian's arm64 kernel and busybox), Debian's installer, a UEFI disk and CD for the tests ----
+.PHONY: guest demo-installer test-images golden-accept
+guest: $(GUEST)/initrd.gz		## the demo guest's kernel and initramfs, in build/guest
+demo-installer: $(GUEST)/installer/initrd.gz	## Debian's own installer for arm64, in build/guest/installer
+$(GUEST)/initrd.gz: packaging/guest/build packaging/guest/fetch $(shell find packaging/guest/root -type f)
+	@echo "making the demo guest from Debian's arm64 packages (about 60 MB are fetched)"
+	@packaging/guest/build $(GUEST)
+$(GUEST)/installer/initrd.gz: packaging/guest/installer packaging/guest/fetch
+	@echo "fetching Debian's installer for arm64 (about 130 MB)"
+	@packaging/guest/installer $(GUEST)/installer $(GUEST)/apt
+
+# --- web bundle
+# The web client as one file, and the build id that croftd and croft-front compare.
+HOSTCC ?= cc
+INC.daemon += $O
+INC.daemon/front += $O
+$O/bundle: web/bundle.c daemon/front/bundle.h hv-core/base/err.h
+	@mkdir -p $(@D)
+	$(HOSTCC) -std=gnu17 -O2 -g -D_GNU_SOURCE $(WARN) -Ihv-core/base -Idaemon/front -o $@ $< -lz -lgnutls
+$O/web.bundle: $O/bundle $(shell find web -type f)
+	$< web $@
+$O/build_id.h: $(wildcard hv-core/base/*.[ch] daemon/*.[ch] daemon/front/*.[ch])
+	@mkdir -p $(@D)
+	@id=$$(cat $(sort $^) | sha256sum | cut -c1-16); line="#define BUILD_ID \"$$id\""; \
+	grep -qxF "$$line" $@ 2>/dev/null && touch $@ || echo "$$line" >$@
+$(call obj,daemon daemon/front): | $O/build_id.h
+# --- end of web bundle
+
 -include $(shell find $O -name '*.d' 2>/dev/null)
