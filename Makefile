@@ -119,7 +119,7 @@ $(GUEST)/installer/initrd.gz: packaging/guest/installer packaging/guest/fetch
 	@packaging/guest/installer $(GUEST)/installer $(GUEST)/apt
 
 # --- web bundle
-# The web client as one file, and the build id that croftd and croft-front compare.
+# The web client as one file, which croftd hands to croft-front. (The two include build_id.h from $O.)
 HOSTCC ?= cc
 INC.daemon += $O
 INC.daemon/front += $O
@@ -128,11 +128,6 @@ $O/bundle: web/bundle.c daemon/front/bundle.h hv-core/base/err.h
 	$(HOSTCC) -std=gnu17 -O2 -g -D_GNU_SOURCE $(WARN) -Ihv-core/base -Idaemon/front -o $@ $< -lz -lgnutls
 $O/web.bundle: $O/bundle $(shell find web -type f)
 	$< web $@
-$O/build_id.h: $(wildcard hv-core/base/*.[ch] daemon/*.[ch] daemon/front/*.[ch])
-	@mkdir -p $(@D)
-	@id=$$(cat $(sort $^) | sha256sum | cut -c1-16); line="#define BUILD_ID \"$$id\""; \
-	grep -qxF "$$line" $@ 2>/dev/null && touch $@ || echo "$$line" >$@
-$(call obj,daemon daemon/front): | $O/build_id.h
 # --- end of web bundle
 
--include $(shell find $O -name '*.d' 2>/dev/null)
+-include $(shell find $O -name '*.d' -type f 2>/dev/null)
