@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -131,6 +133,14 @@ void run_boot_id(char out[37])
 	}
 }
 
+/* A zombie has ended, even where nobody reaps it. */
+static bool process_runs(pid_t pid, uint64_t start_time)
+{
+	AUTO_CLOSE int fd = pid > 0 && start_time ? pidfd_open(pid, 0) : -1;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	return fd >= 0 && proc_start_time(pid) == start_time && poll(&p, 1, 0) == 0;
+}
+
 /* The lock is the truth; the process that launch.json names is a second witness, for a QEMU that has let go of it. */
 static int see(int dir, struct run_folder *r, struct err *e)
 {
@@ -141,7 +151,7 @@ static int see(int dir, struct run_folder *r, struct err *e)
 		return fail_errno(e, ret, "look at the lock of the run folder %s", r->uuid);
 	run_boot_id(boot_id);
 	bool ours = !strcmp(r->boot_id, boot_id);
-	if (ours && r->proc.pid > 0 && r->proc.start_time && proc_start_time(r->proc.pid) == r->proc.start_time)
+	if (ours && process_runs(r->proc.pid, r->proc.start_time))
 		held = true;
 	r->state = held ? RUN_RUNNING : ours || !r->boot_id[0] ? RUN_ENDED : RUN_HISTORY;
 	return 0;

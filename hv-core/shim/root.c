@@ -147,7 +147,9 @@ static int build(const char *on, const struct ctl_launch *l, const char **got_pr
 int root_private(const char *on, const struct ctl_launch *l, char *got, size_t cap, struct err *e)
 {
 	const char *got_proc = "host";
+	mode_t mask = umask(022);		/* the folders are for QEMU's uid */
 	int r = build(on, l, &got_proc, e);
+	umask(mask);
 	if (r == 0)
 		snprintf(got, cap, "root=private dev=own proc=%s", got_proc);
 	return r;

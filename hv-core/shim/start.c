@@ -166,5 +166,9 @@ int start_release(struct start *s, struct err *e)
 	int r = hear(s, &t, e);
 	close(s->go);
 	close(s->status);
-	return r > 0 ? fail_errno(e, t.error, "execute QEMU") : r;
+	if (r <= 0)
+		return r;
+	siginfo_t si;
+	waitid(P_PIDFD, s->pidfd, &si, WEXITED);	/* it exits at once; after that its lock is free */
+	return fail_errno(e, t.error, "execute QEMU");
 }

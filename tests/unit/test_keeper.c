@@ -142,7 +142,7 @@ TEST(qemu_refuses_its_arguments)
 	ok(rig_until(&r, r.ended, 10000));
 	eq_int(r.end.how, VM_END_EXITED);
 	eq_int(r.end.code, 1);
-	ok(strstr(r.end.said, "unsupported machine type"));
+	ok(strstr(r.end.said, "unsupported machine type") || (printf("# said: %s\n", r.end.said), false));
 	rig_fini(&r);
 }
 
@@ -210,8 +210,8 @@ TEST(slow_viewer_gets_a_gap)
 	if (rig_boot(&r)) {
 		int slow = rig_viewer(&r, 4096), quick = rig_viewer(&r, 0);
 		ok(write(slow, "f", 1) == 1);
-		ok(rig_expect(&r, quick, "!", 20000, text, sizeof(text)));	/* the guest went on all the same */
-		ok(rig_expect(&r, slow, "!", 5000, text, sizeof(text)));
+		ok(rig_expect(&r, quick, "~", 20000, text, sizeof(text)));	/* the guest went on all the same */
+		ok(rig_expect(&r, slow, "~", 5000, text, sizeof(text)));
 		char *mark = strstr(text, "\r\n[croft: ");
 		ok(mark && sscanf(mark, "\r\n[croft: %llu bytes skipped]", &skipped) == 1);
 		/* What came and what was skipped is all that the guest has said. */
@@ -291,6 +291,7 @@ TEST(ended_while_croftd_was_away)
 	if (!rig_init(&r))
 		return;
 	if (rig_boot(&r)) {
+		ok(rig_guest_up(&r));
 		keeper_free(TAKE(r.k));
 		kill(r.proc.pid, SIGTERM);	/* QEMU ends by itself, with 0 */
 		bool alive = true;
@@ -349,6 +350,7 @@ TEST(shim_died_while_croftd_was_away)
 	if (!rig_init(&r))
 		return;
 	if (rig_boot(&r)) {
+		ok(rig_guest_up(&r));
 		keeper_free(TAKE(r.k));
 		kill(r.proc.shim, SIGKILL);
 		usleep(100000);

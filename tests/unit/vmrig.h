@@ -16,13 +16,13 @@
 #include "t.h"
 #include "text.h"
 
-/* tests/fixtures/shim/guest.S: says "R", echoes, floods at 'f' and then says '!', powers off at 'q'. */
+/* tests/fixtures/shim/guest.S: says "R", echoes, floods at 'f' and then says '~', powers off at 'q'. */
 static const uint32_t rig_guest[] = {
 	0x14000010, 0x00000000, 0x00080000, 0x00000000, 0x00001000, 0x00000000, 0x0000000a, 0x00000000,
 	0x00000000, 0x00000000, 0x00000000, 0x00000000, 0x00000000, 0x00000000, 0x644d5241, 0x00000000,
 	0xd2a12013, 0x52800a40, 0xb9000260, 0xb9401a61, 0x3727ffe1, 0xb9400260, 0x12001c00, 0x7101c41f,
 	0x540001c0, 0x7101981f, 0x54000060, 0xb9000260, 0x17fffff7, 0x52a00082, 0x12001443, 0x11008063,
-	0xb9000263, 0x71000442, 0x54ffff81, 0x52800420, 0xb9000260, 0x17ffffee, 0x52800100, 0x72b08000,
+	0xb9000263, 0x71000442, 0x54ffff81, 0x52800fc0, 0xb9000260, 0x17ffffee, 0x52800100, 0x72b08000,
 	0xd4000002, 0x14000000,
 };
 enum { RIG_QMP = 10, RIG_SERIAL = 11, RIG_KERNEL = 12, RIG_UID = 61001, RIG_SHIM_UID = 61000 };
@@ -109,7 +109,7 @@ static inline struct keeper *rig_start(struct rig *r, struct err *e)
 		r->qemu, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "virt", "-cpu",
 		"cortex-a57", "-accel", "tcg", "-m", "32", "-sandbox",
 		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-kernel", "/proc/self/fd/12", "-chardev", "socket,id=ser,fd=11,server=on,wait=off", "-serial",
+		"-kernel", "/proc/self/fd/12", "-chardev", "socket,id=ser,fd=11,server=on,wait=on", "-serial",
 		"chardev:ser", "-chardev", "socket,id=mon,fd=10,server=on,wait=off", "-mon", "chardev=mon,mode=control",
 		NULL,
 	};
@@ -200,4 +200,13 @@ static inline bool rig_expect(struct rig *r, int fd, const char *want, int ms, c
 			return true;
 	}
 	return false;
+}
+
+static inline bool rig_guest_up(struct rig *r)		/* it has said its "R" */
+{
+	char text[8];
+	int v = rig_viewer(r, 0);
+	bool up = rig_expect(r, v, "R", 5000, text, sizeof(text));
+	close(v);
+	return up;
 }
