@@ -1,0 +1,451 @@
+// LINK: hv-core
+/* A VM in the real QEMU: every action, every way to end, and all that may fall silent or die. Needs root. */
+#include <sys/resource.h>
+#include "vmrig.h"
+#include "launch.h"
+#include "vm.h"
+
+static struct { struct rig rig; struct vms *vms; struct vm *vm; unsigned changes, dones; struct err err; pid_t parked; bool hold; } w;
+
+static void on_change(struct vm *vm, void *owner) { w.changes++; }
+static void on_parked(struct vm *vm, void *owner, pid_t shim)
+{
+	w.parked = shim;
+	if (!w.hold)
+		vm_go(vm);
+}
+
+static void on_done(void *arg, const struct err *e)
+{
+	w.dones++;
+	w.err = e ? *e : (struct err){ 0 };
+}
+
+static void croftd_begins(void)
+{
+	w.vms = vms_new(&(struct vms_how){ .ev = w.rig.house.ev, .house = &w.rig.house, .on_change = on_change,
+			.on_parked = on_parked, .round_usec = 200000, .answer_usec = 1000000, .start_usec = 20000000 });
+	w.vm = vm_new(w.vms, &engine_qemu, RIG_UUID, "tiny", &w);
+}
+
+static void croftd_ends(void)
+{
+	vm_free(TAKE(w.vm));
+	vms_free(TAKE(w.vms));
+}
+
+static bool begin(void)
+{
+	if (!rig_init(&w.rig))
+		return false;
+	croftd_begins();
+	return true;
+}
+
+static void finish(void)
+{
+	croftd_ends();
+	rig_fini(&w.rig);
+}
+
+static void words(struct argv *a, const char *const *v)
+{
+	for (a->n = 0; v[a->n]; a->n++)
+		;
+	a->v = xcalloc(a->n + 1, sizeof(char *));
+	for (size_t i = 0; i < a->n; i++)
+		a->v[i] = xstrdup(v[i]);
+}
+
+static struct vm_launch *launch(const char *machine)
+{
+	const char *argv[] = {
+		w.rig.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-vnc", "none", "-machine", machine, "-cpu",
+		"cortex-a57", "-accel", "tcg", "-m", "32", "-sandbox",
+		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-kernel", "/proc/self/fd/12",
+		"-chardev", "socket,id=ser,fd=11,server=on,wait=on", "-serial", "chardev:ser", "-chardev",
+		"socket,id=mon,fd=10,server=on,wait=off", "-mon", "chardev=mon,mode=control", "-device", "virtio-gpu-pci", NULL,
+	};
+	struct vm_launch *l = xnew(vm_launch);
+
+	words(&l->argv, argv);
+	l->argv.nfds = 3;
+	l->argv.fds = xcalloc(3, sizeof(*l->argv.fds));
+	l->argv.fds[0] = (struct argv_fd){ ARGV_FD_QMP, NULL, RIG_QMP, false };
+	l->argv.fds[1] = (struct argv_fd){ ARGV_FD_SERIAL, NULL, RIG_SERIAL, false };
+	l->argv.fds[2] = (struct argv_fd){ ARGV_FD_KERNEL, NULL, RIG_KERNEL, false };
+	l->fds = xcalloc(3, sizeof(int));
+	l->fds[0] = l->fds[1] = -1;
+	l->fds[2] = file_memfd("kernel", rig_guest, sizeof(rig_guest), 0444);
+	l->uid = l->gid = RIG_UID;
+	l->qemu_version = "any";
+	return l;
+}
+
+#define until(cond, ms) rig_until(&w.rig, cond, ms)
+
+static void turn_for(unsigned ms)
+{
+	(void)until(false, ms);
+}
+
+static void state_is(int line, enum vm_state s)
+{
+	if (!until(vm_state(w.vm) == s, 10000))
+		t_fail(__FILE__, line, "%s, want %s", vm_state_names[vm_state(w.vm)], vm_state_names[s]);
+}
+#define IS(s) state_is(__LINE__, s)
+
+static struct vm_status status(void)
+{
+	struct vm_status s;
+
+	vm_status(w.vm, &s);
+	return s;
+}
+
+/* Ask, and wait until it was answered. */
+#define ASK(call) ({ struct err e_ = { 0 }; unsigned n_ = w.dones; int r_ = (call); \
+	if (r_ < 0) w.err = e_; else ok(until(w.dones > n_, 10000)); !r_ && !w.err.code; })
+#define OK(call) do { if (!ASK(call)) t_fail(__FILE__, __LINE__, "%s: %s (%s)", #call, w.err.msg, w.err.hint); } while (0)
+
+static bool boot(void)
+{
+	OK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_));
+	IS(VM_RUNNING);
+	return vm_state(w.vm) == VM_RUNNING;
+}
+
+static int viewer(void)
+{
+	struct err e = { 0 };
+	int pair[2];
+
+	ok(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	if (vm_serial_viewer(w.vm, pair[1], &e) < 0)
+		t_fail(__FILE__, __LINE__, "%s", e.msg);
+	return pair[0];
+}
+
+static bool reads(int fd, const char *want)
+{
+	char got[4096] = "";
+	size_t n = 0;
+
+	for (int i = 0; i < 300 && !strstr(got, want) && n < sizeof(got) - 1; i++) {
+		ssize_t r = recv(fd, got + n, sizeof(got) - 1 - n, MSG_DONTWAIT);
+
+		n += r > 0 ? r : 0;
+		got[n] = 0;
+		turn_for(10);
+	}
+	if (!strstr(got, want))
+		printf("# got \"%s\", last %zd\n", got, recv(fd, got, 1, MSG_DONTWAIT));
+	return strstr(got, want);
+}
+
+TEST(actions)
+{
+	int v;
+
+	if (!begin())
+		return;
+	v = viewer();					/* waits for power-on */
+	if (boot()) {
+		ok(w.parked > 0);
+		ok(reads(v, "R"));
+		eq_str(status().accel, "tcg");
+		ok(status().pid > 0);
+		ok(status().as_of_usec > now_usec() - 5000000);
+		eq_int(status().last->why, VM_WHY_NEVER);
+		ok(!ASK(vm_start(w.vm, NULL, on_done, NULL, &e_)));
+		eq_int(w.err.code, ERR_STATE);
+
+		OK(vm_pause(w.vm, on_done, NULL, &e_));
+		eq_int(vm_state(w.vm), VM_PAUSED);
+		ok(!ASK(vm_pause(w.vm, on_done, NULL, &e_)));
+		OK(vm_resume(w.vm, on_done, NULL, &e_));
+		eq_int(vm_state(w.vm), VM_RUNNING);
+		ok(write(v, "x", 1) == 1);
+		ok(reads(v, "x"));
+		OK(vm_reset(w.vm, on_done, NULL, &e_));
+		ok(reads(v, "R"));			/* it boots anew, in the same process */
+		OK(vm_shutdown(w.vm, on_done, NULL, &e_));
+		eq_int(vm_state(w.vm), VM_STOPPING);
+		OK(vm_reset(w.vm, on_done, NULL, &e_));
+		IS(VM_RUNNING);
+		OK(vm_shutdown(w.vm, on_done, NULL, &e_));
+		OK(vm_poweroff(w.vm, on_done, NULL, &e_));
+		eq_int(vm_state(w.vm), VM_OFF);
+		eq_int(status().last->why, VM_WHY_POWEROFF);
+		eq_int(status().last->signal, SIGKILL);
+		eq_int(status().pid, 0);
+		ok(!status().accel);
+		ok(w.changes > 8);
+		close(v);
+		v = viewer();				/* off: what the last run said */
+		ok(reads(v, "RxR"));
+	}
+	close(v);
+	finish();
+}
+
+TEST(power_off_is_fast)
+{
+	int64_t best = INT64_MAX;
+
+	if (!begin())
+		return;
+	for (int i = 0; i < 3 && boot(); i++) {
+		turn_for(100);
+		int64_t t = mono_usec();
+
+		OK(vm_poweroff(w.vm, on_done, NULL, &e_));
+		t = mono_usec() - t;
+		best = t < best ? t : best;
+	}
+	printf("# poweroff, best of 3: %lld us\n", (long long)best);
+#ifndef __SANITIZE_ADDRESS__
+	ok(best < 15000);
+#endif
+	finish();
+}
+
+TEST(the_guest_ends_itself)
+{
+	if (!begin())
+		return;
+	if (boot()) {
+		int v = viewer();
+
+		ok(reads(v, "R"));
+		ok(write(v, "q", 1) == 1);
+		IS(VM_OFF);
+		eq_str(vm_why_names[status().last->why], "guest-shutdown");
+		eq_int(status().last->exit_code, 0);
+		close(v);
+	}
+	ok(boot());					/* and again */
+	finish();
+}
+
+TEST(croftd_restarts)
+{
+	pid_t pid;
+
+	if (!begin())
+		return;
+	if (boot()) {
+		pid = status().pid;
+		croftd_ends();
+		ok(kill(pid, 0) == 0);
+		croftd_begins();
+		OK(vm_attach(w.vm, on_done, NULL, &e_));
+		eq_int(vm_state(w.vm), VM_RUNNING);
+		eq_int(status().pid, pid);
+		eq_str(status().accel, "tcg");
+		ok(!ASK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_)));
+		OK(vm_pause(w.vm, on_done, NULL, &e_));
+		croftd_ends();
+		croftd_begins();
+		ok(!ASK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_)));	/* nobody attached: still not twice */
+		eq_int(w.err.code, ERR_BUSY);
+		OK(vm_attach(w.vm, on_done, NULL, &e_));
+		eq_int(vm_state(w.vm), VM_PAUSED);
+		OK(vm_resume(w.vm, on_done, NULL, &e_));
+		int v = viewer();
+		ok(reads(v, "R"));			/* with its history */
+		ok(write(v, "q", 1) == 1);
+		IS(VM_OFF);
+		eq_str(vm_why_names[status().last->why], "guest-shutdown");
+		close(v);
+	}
+	finish();
+}
+
+TEST(it_ends_while_croftd_is_away)
+{
+	struct vm_last last;
+	struct run_folder f;
+
+	if (!begin())
+		return;
+	if (boot()) {
+		pid_t pid = status().pid;
+
+		croftd_ends();
+		kill(pid, SIGKILL);
+		croftd_begins();
+		for (int i = 0; i < 200; i++) {
+			ok(run_read(w.rig.house.run_fd, RIG_UUID, &f, NULL) == 0);
+			if (f.state == RUN_ENDED && f.has_end)
+				break;
+			run_folder_fini(&f);
+			usleep(10000);
+		}
+		vm_last_from_run(&f, &last);
+		run_folder_fini(&f);
+		eq_str(vm_why_names[last.why], "killed");
+		eq_int(last.signal, SIGKILL);
+		ok(!ASK(vm_attach(w.vm, on_done, NULL, &e_)));
+		eq_int(w.err.code, ERR_STATE);
+		eq_int(vm_state(w.vm), VM_OFF);
+		vm_set_last(w.vm, &last);
+		eq_int(status().last->why, VM_WHY_KILLED);
+	}
+	finish();
+}
+
+TEST(a_silent_monitor_is_degraded_and_comes_back)
+{
+	if (!begin())
+		return;
+	if (boot()) {
+		kill(status().pid, SIGSTOP);
+		IS(VM_DEGRADED);			/* found by the round */
+		ok(status().note);
+		ok(!ASK(vm_pause(w.vm, on_done, NULL, &e_)));
+		eq_int(w.err.code, ERR_STATE);
+		kill(status().pid, SIGCONT);
+		IS(VM_RUNNING);
+		ok(!status().note);
+		kill(status().pid, SIGSTOP);
+		ok(!ASK(vm_pause(w.vm, on_done, NULL, &e_)));	/* found by a command's deadline, if the round was not first */
+		IS(VM_DEGRADED);
+		croftd_ends();				/* and a new croftd finds it so */
+		croftd_begins();
+		ok(!ASK(vm_attach(w.vm, on_done, NULL, &e_)));
+		eq_int(vm_state(w.vm), VM_DEGRADED);
+		kill(status().pid, SIGCONT);
+		ok(until(vm_state(w.vm) == VM_RUNNING || vm_state(w.vm) == VM_PAUSED, 10000));
+		kill(status().pid, SIGSTOP);
+		IS(VM_DEGRADED);
+		OK(vm_poweroff(w.vm, on_done, NULL, &e_));	/* always possible */
+		eq_int(status().last->why, VM_WHY_POWEROFF);
+	}
+	finish();
+}
+
+TEST(killed_or_crashed_by_others)
+{
+	if (!begin())
+		return;
+	if (boot()) {
+		kill(status().pid, SIGKILL);
+		IS(VM_OFF);
+		eq_str(vm_why_names[status().last->why], "killed");
+		eq_int(status().last->signal, SIGKILL);
+	}
+	if (boot()) {
+		kill(status().pid, SIGSEGV);
+		IS(VM_OFF);
+		eq_str(vm_why_names[status().last->why], "crashed");
+	}
+	if (boot()) {
+		kill(status().pid, SIGTERM);		/* QEMU says why */
+		IS(VM_OFF);
+		eq_str(vm_why_names[status().last->why], "killed");
+	}
+	finish();
+}
+
+TEST(croft_vm_dies)
+{
+	if (!begin())
+		return;
+	if (boot()) {
+		struct vm_status s = status();
+
+		kill(w.parked, SIGKILL);
+		turn_for(500);
+		eq_int(vm_state(w.vm), VM_RUNNING);
+		eq_int(status().pid, s.pid);
+		OK(vm_pause(w.vm, on_done, NULL, &e_));
+		OK(vm_resume(w.vm, on_done, NULL, &e_));
+		OK(vm_poweroff(w.vm, on_done, NULL, &e_));
+		eq_int(status().last->why, VM_WHY_POWEROFF);
+	}
+	finish();
+}
+
+TEST(starts_that_fail)
+{
+	struct vm_launch *l;
+
+	if (!begin())
+		return;
+	ok(!ASK(vm_start(w.vm, launch("nonsense"), on_done, NULL, &e_)));
+	eq_int(vm_state(w.vm), VM_OFF);
+	eq_str(vm_why_names[status().last->why], "start-failed");
+	ok(strstr(status().last->message, "unsupported machine type"));
+	ok(strstr(w.err.hint, "unsupported machine type"));
+
+	w.rig.qemu = "/usr/bin/qemu-system-nothing";
+	ok(!ASK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_)));
+	eq_str(vm_why_names[status().last->why], "start-failed");
+	ok(strstr(w.err.hint, "No such file"));
+
+	w.rig.qemu = "/usr/bin/qemu-system-aarch64";
+	l = launch("virt");
+	l->kvm = true;					/* but the argv says tcg */
+	ok(!ASK(vm_start(w.vm, l, on_done, NULL, &e_)));
+	eq_int(vm_state(w.vm), VM_OFF);
+	eq_str(vm_why_names[status().last->why], "start-failed");
+	ok(strstr(w.err.hint, "KVM was asked for"));
+
+	w.hold = true;					/* parked, and powered off */
+	struct err e;
+	unsigned n = w.dones;
+	w.parked = 0;
+	ok(!vm_start(w.vm, launch("virt"), on_done, NULL, &e));
+	ok(until(w.parked, 5000));
+	ok(!vm_poweroff(w.vm, on_done, NULL, &e));
+	ok(until(w.dones == n + 2, 5000));
+	eq_int(vm_state(w.vm), VM_OFF);
+	w.hold = false;
+	ok(boot());
+	finish();
+}
+
+TEST(a_start_has_a_deadline)
+{
+	if (!begin())
+		return;
+	croftd_ends();
+	w.vms = vms_new(&(struct vms_how){ .ev = w.rig.house.ev, .house = &w.rig.house, .on_change = on_change,
+			.on_parked = on_parked, .start_usec = 1000000 });
+	w.vm = vm_new(w.vms, &engine_qemu, RIG_UUID, "tiny", &w);
+	w.hold = true;
+	ok(!ASK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_)));
+	eq_str(w.err.msg, "VM \"tiny\" did not come up within 1 s");
+	eq_int(w.err.code, ERR_TIMEOUT);
+	IS(VM_OFF);
+	eq_str(vm_why_names[status().last->why], "start-failed");
+	finish();
+}
+
+TEST(screen)
+{
+	struct err e = { 0 };
+	int pair[2], other[2];
+
+	if (!begin())
+		return;
+	if (boot()) {
+		unsigned n = w.dones;
+
+		ok(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+		ok(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other));
+		ok(!vm_screen_viewer(w.vm, pair[1], on_done, NULL, &e));
+		ok(!vm_screen_viewer(w.vm, other[1], on_done, NULL, &e));	/* two at once */
+		ok(until(w.dones == n + 2, 5000));
+		eq_int(w.err.code, 0);
+		ok(reads(pair[0], "RFB 003.008"));
+		ok(reads(other[0], "RFB 003.008"));
+		close(pair[0]);
+		close(other[0]);
+	}
+	finish();
+}
+
+T_MAIN
