@@ -273,13 +273,16 @@ static int check_places(const struct vm_spec *s, struct err *e)
 	struct place all[MAX_PLACES];
 	size_t n = list_places(s, all);
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (*all[i].slot >= VM_SLOT_END || (!all[i].scsi && *all[i].slot && *all[i].slot < VM_SLOT_FIRST))
+			return fail_in(e, all[i].map, all[i].name, "slot", "that slot is reserved");
 		for (size_t k = 0; k < i; k++) {
 			if (all[i].order && all[i].order == all[k].order)
 				return fail_in(e, all[i].map, all[i].name, "boot_order", "another device has the same boot order");
 			if (*all[i].slot && *all[i].slot == *all[k].slot && all[i].scsi == all[k].scsi)
 				return fail_in(e, all[i].map, all[i].name, "slot", "another device has the same slot");
 		}
+	}
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 // LINK: hv-core
 /* The command lines are started for real: QEMU must take them, answer its monitor, and (where a guest is named) run.
- * Skipped where QEMU or the firmware isn't installed. */
+ * Skipped where QEMU or the firmware isn't installed. QEMU_STDERR=1 shows what it says. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -131,6 +131,8 @@ static void exec_qemu(const struct run *r, const int *fds)
 	for (size_t i = 0; i < r->argv.nfds; i++)
 		high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 100);
 	dup2(log, 1);
+	if (!getenv("QEMU_STDERR"))
+		dup2(log, 2);
 	for (size_t i = 0; i < r->argv.nfds; i++)
 		dup2(high[i], r->argv.fds[i].fd);
 	execv(r->argv.v[0], r->argv.v);
@@ -347,7 +349,7 @@ TEST(viewer_by_add_client)
 TEST(second_qemu_on_the_same_disk_is_refused)
 {
 	static const char config[] = "{" KERNEL("idle") ",\"display\":\"none\",\"memory_bytes\":134217728,\"disks\":{\"a\":{\"size_bytes\":67108864}}}";
-	struct run r, second = { 0 };
+	struct run r, second = { .qmp = -1, .serial = -1 };
 	struct err e = { 0 };
 	int status = -1;
 
