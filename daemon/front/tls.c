@@ -97,6 +97,28 @@ static void unstash(struct stash *s, size_t n)
 	*s = (struct stash){ 0 };
 }
 
+/* GnuTLS says "again" for more than one reason; only the socket itself knows whether it has run dry. */
+static ssize_t pull(gnutls_transport_ptr_t arg, void *p, size_t n)
+{
+	struct client *c = arg;
+	ssize_t r = recv(c->tcp, p, n, MSG_DONTWAIT);
+
+	if (r < 0 && errno == EAGAIN)
+		c->tcp_r = false;
+	return r;
+}
+
+static ssize_t push(gnutls_transport_ptr_t arg, const giovec_t *v, int n)
+{
+	struct client *c = arg;
+	ssize_t r = sendmsg(c->tcp, &(struct msghdr){ .msg_iov = (struct iovec *)v, .msg_iovlen = n },
+			    MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (r < 0 && errno == EAGAIN)
+		c->tcp_w = false;
+	return r;
+}
+
 /* --- client -> server --- */
 
 /* Bytes that MHD's side took; all of them when nobody listens any more. */
@@ -121,8 +143,7 @@ static ssize_t read_records(struct client *c)
 		ssize_t r = gnutls_record_recv(c->s, scratch + n, SCRATCH - n);
 		if (r > 0) {
 			n += r;
-		} else if (r == GNUTLS_E_AGAIN) {
-			c->tcp_r = false;
+		} else if (r == GNUTLS_E_AGAIN && !c->tcp_r) {
 			break;
 		} else if (r == 0 || r == GNUTLS_E_PREMATURE_TERMINATION) {
 			c->in_eof = true;
@@ -171,10 +192,8 @@ static ssize_t write_records(struct client *c, const char *p, size_t n)
 		if (r == GNUTLS_E_INTERRUPTED)
 			continue;
 		c->half_sent = r == GNUTLS_E_AGAIN;
-		if (c->half_sent) {
-			c->tcp_w = false;
+		if (c->half_sent)
 			break;
-		}
 		if (r < 0)
 			return r;
 		done += r;
@@ -186,10 +205,8 @@ static int say_bye(struct client *c)
 {
 	int r = gnutls_bye(c->s, GNUTLS_SHUT_WR);
 
-	if (r == GNUTLS_E_AGAIN) {
-		c->tcp_w = false;
+	if (r == GNUTLS_E_AGAIN)
 		return 0;
-	}
 	shutdown(c->tcp, SHUT_WR);
 	c->bye = true;
 	due_set(&lingers, &c->due, LINGER_USEC);	/* a reset would take the answer from under the client's eyes */
@@ -304,16 +321,17 @@ static bool is_plain_http(struct client *c)
 
 static void shake(struct client *c)
 {
-	int r = gnutls_handshake(c->s);
+	int r;
 
+	do
+		r = gnutls_handshake(c->s);
+	while (r < 0 && !gnutls_error_is_fatal(r) && (gnutls_record_get_direction(c->s) ? c->tcp_w : c->tcp_r));
 	if (r == GNUTLS_E_SUCCESS) {
 		if (join_http(c) < 0)
 			client_free(c);
 		else
 			pump(c);
-	} else if (r == GNUTLS_E_AGAIN || !gnutls_error_is_fatal(r)) {
-		c->tcp_r = c->tcp_w = false;	/* the next edge goes on */
-	} else {
+	} else if (gnutls_error_is_fatal(r)) {
 		if (!is_plain_http(c))
 			gnutls_alert_send_appropriate(c->s, r);
 		client_free(c);
@@ -358,7 +376,9 @@ static int open_session(struct client *c)
 	    gnutls_alpn_set_protocols(c->s, &alpn, 1, 0) || gnutls_session_ticket_enable_server(c->s, &ticket_key))
 		return -EINVAL;
 	gnutls_handshake_set_timeout(c->s, GNUTLS_INDEFINITE_TIMEOUT);	/* the deadline is ours */
-	gnutls_transport_set_int(c->s, c->tcp);
+	gnutls_transport_set_ptr(c->s, c);
+	gnutls_transport_set_pull_function(c->s, pull);
+	gnutls_transport_set_vec_push_function(c->s, push);
 	return sd_event_add_io(front.ev, &c->tcp_src, c->tcp, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_tcp, c);
 }
 
