@@ -6,6 +6,8 @@
 #include "host.h"
 #include "loop.h"
 
+struct machine;
+
 struct options {
 	const char *home, *listen, *demo, *web, *libexec;
 	bool stop, openapi;
@@ -33,8 +35,7 @@ struct croft {
 	struct networks *networks;
 	struct inventory *inv;		/* VMs */
 	struct consoles *consoles;	/* one-time tickets */
-	char *openapi;			/* the document, made once */
-	size_t openapi_len;
+	void (*on_vm_change)(struct machine *m);	/* draining, or NULL */
 };
 
 #define CROFT_VERSION "0.1.0"

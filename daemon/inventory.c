@@ -197,6 +197,8 @@ static void on_change(struct vm *vm, void *owner)
 	machine_changed(m);
 	if (m->task && m->task->vm_changed)
 		m->task->vm_changed(m->task);
+	if (c->on_vm_change)
+		c->on_vm_change(m);
 	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {
 		const char *json = machine_json(m, &n);
 

@@ -300,7 +300,7 @@ static int decode(struct req *r, const char *p, size_t n, struct err *e)
 	if (n || !(r->route->flags & ROUTE_OPTIONAL)) {
 		r->json = json_parse(p, n, BODY_MAX, e);
 		if (!r->json)
-			return -e->code;
+			return -EBADMSG;
 	} else {
 		r->json = json_object();
 	}

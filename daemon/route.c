@@ -6,14 +6,20 @@
 
 const struct route *route_next(const struct route *r)
 {
-	static const struct route *const *table;	/* of the row before; the loop's thread only */
+	const struct route *const *table = route_tables;
 
-	if (!r)
-		table = route_tables;
-	else if ((++r)->method)
-		return r;
-	else
-		table++;
+	if (r && r[1].method)
+		return r + 1;
+	for (; r && *table; table++) {		/* r ends its table: which one was that? */
+		const struct route *row = *table;
+
+		while (row->method && row != r)
+			row++;
+		if (row == r) {
+			table++;
+			break;
+		}
+	}
 	while (*table && !(*table)->method)
 		table++;
 	return *table;

@@ -1,0 +1,94 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <gnutls/crypto.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "certificate.h"
+#include "file.h"
+#include "mem.h"
+
+#define PEM_MAX		65536
+#define YEARS		10
+
+static int fail_tls(struct err *e, int rc, const char *what)
+{
+	return fail(e, ERR_INTERNAL, "%s for the TLS certificate: %s", what, gnutls_strerror(rc));
+}
+
+static int describe(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
+{
+	uint8_t serial[16], loop4[4] = { 127, 0, 0, 1 }, loop6[16] = { [15] = 1 };
+	char host[256] = "croft";
+	time_t now = time(NULL);
+
+	gethostname(host, sizeof host - 1);
+	gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof serial);
+	serial[0] &= 0x7f;
+	int rc = gnutls_x509_crt_set_version(crt, 3);
+
+	if (rc >= 0) rc = gnutls_x509_crt_set_serial(crt, serial, sizeof serial);
+	if (rc >= 0) rc = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, host, (unsigned)strnlen(host, 64));
+	if (rc >= 0) rc = gnutls_x509_crt_set_activation_time(crt, now - 86400);
+	if (rc >= 0) rc = gnutls_x509_crt_set_expiration_time(crt, now + YEARS * 365 * 86400L);
+	if (rc >= 0) rc = gnutls_x509_crt_set_key(crt, key);
+	if (rc >= 0) rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, host, (unsigned)strlen(host), GNUTLS_FSAN_SET);
+	if (rc >= 0) rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, "localhost", 9, GNUTLS_FSAN_APPEND);
+	if (rc >= 0) rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, loop4, 4, GNUTLS_FSAN_APPEND);
+	if (rc >= 0) rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, loop6, 16, GNUTLS_FSAN_APPEND);
+	if (rc >= 0) rc = gnutls_x509_crt_set_basic_constraints(crt, 0, -1);
+	if (rc >= 0) rc = gnutls_x509_crt_set_key_usage(crt, GNUTLS_KEY_DIGITAL_SIGNATURE);
+	if (rc >= 0) rc = gnutls_x509_crt_set_key_purpose_oid(crt, GNUTLS_KP_TLS_WWW_SERVER, 0);
+	if (rc >= 0) rc = gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
+	return rc;
+}
+
+static int make(int dir, struct err *e)
+{
+	gnutls_x509_crt_t crt;
+	gnutls_x509_privkey_t key;
+	gnutls_datum_t cert_pem = {}, key_pem = {};
+	int rc, r = 0;
+
+	gnutls_x509_crt_init(&crt);
+	gnutls_x509_privkey_init(&key);
+	rc = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+	if (rc >= 0)
+		rc = describe(crt, key);
+	if (rc >= 0)
+		rc = gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &cert_pem);
+	if (rc >= 0)
+		rc = gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &key_pem);
+	if (rc < 0)
+		r = fail_tls(e, rc, "making a key");
+	else if ((r = file_publish_at(dir, "key.pem", key_pem.data, key_pem.size, 0600)) < 0 ||
+		 (r = file_publish_at(dir, "certificate.pem", cert_pem.data, cert_pem.size, 0644)) < 0)
+		r = fail_errno(e, r, "write the TLS certificate");
+	gnutls_free(cert_pem.data);
+	gnutls_free(key_pem.data);
+	gnutls_x509_crt_deinit(crt);
+	gnutls_x509_privkey_deinit(key);
+	return r;
+}
+
+int certificate_load(struct croft *c, struct err *e)
+{
+	AUTO_CLOSE int dir = file_open_dir(c->home_fd, "tls", true, 0700);
+	size_t n;
+	int r;
+
+	if (dir < 0)
+		return fail_errno(e, dir, "open %s/tls", c->home);
+	r = file_read_at(dir, "certificate.pem", PEM_MAX, &c->certificate, &n);
+	if (r == -ENOENT) {
+		r = make(dir, e);
+		if (r < 0)
+			return r;
+		r = file_read_at(dir, "certificate.pem", PEM_MAX, &c->certificate, &n);
+	}
+	if (r == 0)
+		r = file_read_at(dir, "key.pem", PEM_MAX, &c->key, &n);
+	return r < 0 ? fail_errno(e, r, "read %s/tls", c->home) : 0;
+}

@@ -1,0 +1,73 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "file.h"
+#include "home.h"
+#include "mem.h"
+#include "text.h"
+
+#define END_MS 30000
+
+int home_open(struct croft *c, struct err *e)
+{
+	int r = file_mkdirs(c->opt.home, 0755);
+
+	if (r < 0)
+		return fail_errno(e, r, "make the folder %s", c->opt.home);
+	c->home = realpath(c->opt.home, NULL);
+	if (!c->home)
+		return fail_errno(e, errno, "find the folder %s", c->opt.home);
+	c->opt.installed = strcmp(c->home, "/var/lib/croft") == 0;
+	c->run = c->opt.installed ? xstrdup("/run/croft") : xasprintf("%s/run", c->home);
+	c->home_fd = open(c->home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->home_fd < 0)
+		return fail_errno(e, errno, "open %s", c->home);
+	r = file_mkdirs(c->run, c->opt.installed ? 0755 : 0700);
+	if (r < 0)
+		return fail_errno(e, r, "make the folder %s", c->run);
+	c->run_fd = open(c->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return c->run_fd < 0 ? fail_errno(e, errno, "open %s", c->run) : 0;
+}
+
+int home_lock(struct croft *c, int *pid, struct err *e)
+{
+	struct flock lock = { .l_type = F_WRLCK };
+	char text[32] = "";
+	int fd = openat(c->home_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	*pid = 0;
+	if (fd < 0)
+		return fail_errno(e, errno, "open %s/lock", c->home);
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+		int n = snprintf(text, sizeof text, "%d\n", (int)getpid());
+
+		if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n)
+			return 0;	/* held until the process ends: the descriptor stays open */
+		return fail_errno(e, errno, "write %s/lock", c->home);
+	}
+	if (pread(fd, text, sizeof text - 1, 0) > 0)
+		*pid = atoi(text);
+	close(fd);
+	fail(e, ERR_BUSY, "another croftd (process %d) serves %s", *pid, c->home);
+	return err_hint(e, "use it, end it with make stop, or start this one with another --home");
+}
+
+int home_end_other(struct croft *c, struct err *e)
+{
+	int pid, r = home_lock(c, &pid, e);
+
+	if (r == 0 || pid <= 0)
+		return r;
+	AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0 && poll(&p, 1, END_MS) == 0)
+		return fail(e, ERR_TIMEOUT, "croftd (process %d) has not ended within %d s", pid, END_MS / 1000);
+	return home_lock(c, &pid, e);
+}

@@ -1,0 +1,9 @@
+/* settings.h: small things that a home decides once, in the table settings. Blocks: at start. */
+#pragma once
+#include "croft.h"
+#include "err.h"
+
+/* The range of numeric uids of this home: chosen at first start so that two homes side by side do not share one. */
+int settings_uids(struct croft *c, struct err *e);
+/* True once in the life of a home. */
+int settings_first_time(struct croft *c, const char *what, bool *ret, struct err *e);
