@@ -3,7 +3,6 @@
 #include "shim.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,38 +10,32 @@
 #include <unistd.h>
 
 #include "file.h"
-#include "mem.h"
 
 #define CHUNK	16384
 
-int console_open(struct console *c, int dir, bool adopt, uint64_t bytes, uid_t owner)
+/* QEMU accepts only when it has come so far; until then its socket's queue holds us. The connection is made once: when
+ * QEMU closes it, it ends. */
+static int serial_connect(void)
 {
-	int r = -ENOENT;
-	c->ring.fd = c->serial = -1;
-	if (adopt)				/* go on with the history that is there */
-		r = ring_open(dir, "console.ring", true, &c->ring);
-	if (r < 0)
-		r = ring_create(dir, "console.ring", bytes, &c->ring);
-	if (r < 0)
-		return r;
-	c->path = openat(dir, "serial", O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (c->path < 0)
-		return errno == ENOENT ? 0 : -errno;	/* a VM without a serial line */
-	/* Later we may not enter the folder any more, but we may connect to the socket itself. */
-	return fchownat(c->path, "", owner, -1, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	struct sockaddr_un to = { .sun_family = AF_UNIX, .sun_path = "/proc/self/fd/3/serial" };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
+		return fd;
+	int no = errno;
+	close(fd);
+	errno = no;
+	return -1;
 }
 
-void console_connect(struct console *c)
+int console_open(struct console *c, int dir, bool adopt, uint64_t bytes)
 {
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	if (c->serial >= 0 || c->path < 0)
-		return;
-	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d", c->path);
-	c->serial = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (c->serial >= 0 && connect(c->serial, (struct sockaddr *)&to, sizeof(to)) < 0) {
-		close(c->serial);
-		c->serial = -1;
-	}
+	int r = -ENOENT;
+	if (adopt)				/* go on with the history that is there */
+		r = ring_open(dir, "console.ring", true, &c->ring);
+	if (r < 0 && (r = ring_create(dir, "console.ring", bytes, &c->ring)) < 0)
+		return r;
+	c->serial = serial_connect();
+	return c->serial < 0 && errno != ENOENT ? -errno : 0;	/* a VM may be without a serial line */
 }
 
 bool console_view(struct console *c, int fd)
@@ -161,8 +154,6 @@ void console_drain(struct console *c)
 		;
 	if (c->serial >= 0)
 		serial_close(c);
-	close_at(&c->path);
-	c->path = -1;
 }
 
 bool console_behind(const struct console *c)

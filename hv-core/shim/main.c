@@ -3,10 +3,10 @@
  * becomes of croftd. Started with: 3 the VM's run folder, 4 a channel to croftd (see ctl.h). */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -16,6 +16,7 @@
 #include "child.h"
 #include "confine.h"
 #include "mem.h"
+#include "reset.h"
 #include "shim.h"
 #include "text.h"
 
@@ -23,10 +24,9 @@
 #define CROFT_BUILD "croft-vm"
 #endif
 
-enum { DIR = 3, CHANNEL = 4 };
+enum { DIR = 3, CHANNEL = 4, ALIVE_NUMBER = 3 /* of the lock in QEMU */ };
 #define PARKED_USEC	30000000	/* without GO, give up */
 #define LINGER_USEC	1000000		/* after the end, for viewers that are behind */
-#define RECONNECT_USEC	200000		/* QEMU closed the serial connection: try again */
 
 struct client { int fd, slot; };
 static struct shim {
@@ -35,7 +35,7 @@ static struct shim {
 	struct start start;
 	struct console console;
 	struct record record;
-	int own[3], ctl, ctl_slot, qemu_slot;
+	int ctl, ctl_slot, qemu_slot;
 	struct client clients[CLIENTS];	/* the first is the channel, while it is open */
 	unsigned nclients;
 	int64_t until;			/* deadline of this phase, or 0 */
@@ -65,84 +65,100 @@ static int lock_alive(void)
 	return fd;
 }
 
+/* QEMU gets what came with the message, and what we make. */
+static int give(struct ctl_message *m, int fd, uint32_t number, const char *what, struct err *e)
+{
+	struct ctl_numbers *n = &m->body.launch.numbers;
+	if (fd < 0)
+		return fail_errno(e, fd, "make the VM's %s", what);
+	n->v = xrealloc(n->v, (n->n + 1) * sizeof(*n->v));
+	n->v[n->n++] = number;
+	m->fds[m->nfds++] = fd;
+	return 0;
+}
+
 /* The numbers that croftd asks for must be distinct, and none of ours. */
 static int launch_check(const struct ctl_message *m, struct err *e)
 {
 	const struct ctl_launch *l = &m->body.launch;
-	bool taken[512] = { [0 ... 9] = true };
-	if (!l->argv.n || l->argv.v[0][0] != '/' || !l->boot_id || !l->uuid)
-		return fail(e, ERR_BAD_REQUEST, "the launch message lacks argv, boot id or uuid");
-	if (l->numbers.n != m->nfds)
+	bool taken[NUMBER_MAX] = { [0 ... 9] = true };
+	if (!l->argv.n || l->argv.v[0][0] != '/')
+		return fail(e, ERR_BAD_REQUEST, "there is nothing to execute");
+	if (l->numbers.n != m->nfds || m->nfds > CTL_FDS - 3)
 		return fail(e, ERR_BAD_REQUEST, "%zu descriptors came for %zu numbers", m->nfds, l->numbers.n);
 	for (size_t i = 0; i < m->nfds + 2; i++) {
 		uint32_t number = i < m->nfds ? l->numbers.v[i] : i == m->nfds ? l->qmp : l->serial;
 		if (i >= m->nfds && !number)
 			continue;
-		if (number >= COUNT(taken) || taken[number])
+		if (number >= NUMBER_MAX || taken[number])
 			return fail(e, ERR_BAD_REQUEST, "descriptor number %u is taken or out of range", number);
 		taken[number] = true;
 	}
 	return 0;
 }
 
+static int make_own(struct ctl_message *m, struct err *e)
+{
+	const struct ctl_launch *l = &m->body.launch;
+	int r = launch_check(m, e);
+	if (r == 0)
+		r = give(m, lock_alive(), ALIVE_NUMBER, "lock (does it run already?)", e);
+	if (r == 0 && l->qmp)
+		r = give(m, listener("qmp", SOCK_STREAM), l->qmp, "QMP socket", e);
+	if (r == 0 && l->serial)
+		r = give(m, listener("serial", SOCK_STREAM), l->serial, "serial socket", e);
+	return r;
+}
+
 static int prepare(struct shim *s, bool adopt, struct err *e)
 {
 	const struct ctl_launch *l = &s->launch.body.launch;
 	int r = 0;
-	s->own[OWN_ALIVE] = s->own[OWN_QMP] = s->own[OWN_SERIAL] = -1;
-	if (!adopt) {
-		if ((r = launch_check(&s->launch, e)) < 0)
-			return r;
-		if ((s->own[OWN_ALIVE] = lock_alive()) < 0)
-			return fail_errno(e, s->own[OWN_ALIVE], "lock the run folder (the VM runs already?)");
-		if (l->qmp && (s->own[OWN_QMP] = listener("qmp", SOCK_STREAM)) < 0)
-			return fail_errno(e, s->own[OWN_QMP], "make the QMP socket");
-		if (l->serial && (s->own[OWN_SERIAL] = listener("serial", SOCK_STREAM)) < 0)
-			return fail_errno(e, s->own[OWN_SERIAL], "make the serial socket");
-	}
+	if (!l->boot_id || !l->uuid || (adopt && s->launch.nfds != 1))
+		return fail(e, ERR_BAD_REQUEST, "the message lacks a boot id, a UUID, or the pidfd");
+	if (adopt)
+		s->start.pidfd = TAKE_FD(s->launch.fds[0]);
+	else if ((r = make_own(&s->launch, e)) < 0)
+		return r;
 	if ((s->ctl = listener("ctl", SOCK_SEQPACKET)) < 0)
 		return fail_errno(e, s->ctl, "make the control socket");
 	if ((r = record_open(&s->record, DIR, adopt)) < 0)
 		return fail_errno(e, r, "open the log");
-	if ((r = console_open(&s->console, DIR, adopt, l->console_bytes, l->shim_uid)) < 0)
-		return fail_errno(e, r, "open the console's history");
-	console_connect(&s->console);
+	if ((r = console_open(&s->console, DIR, adopt, l->console_bytes)) < 0)
+		return fail_errno(e, r, "open the console");
 	s->state = (struct ctl_state){ .phase = CTL_PARKED, .shim_pid = getpid(), .uid = l->uid, .adopted = adopt,
 				       .shim_start_time = proc_start_time(getpid()), .pid = l->pid,
 				       .start_time = l->start_time, .confinement = l->confinement, .said = s->said };
 	return 0;
 }
 
-static int confine_self(const struct ctl_launch *l, struct err *e)
+/* Write down what runs here, then give up all that is not needed to watch it. */
+static int settle(struct shim *s, struct err *e)
 {
 	static const char *const calls[] = {
 		"poll", "ppoll", "read", "write", "pread64", "pwrite64", "recvfrom", "recvmsg", "sendto", "sendmsg",
-		"accept4", "close", "fcntl", "fstat", "newfstatat", "ftruncate", "fsync", "waitid", "socket", "connect",
-		"brk", "mmap", "munmap", "mremap", "clock_gettime", "exit_group", "exit", "rt_sigreturn",
-		"restart_syscall", NULL,
+		"accept4", "close", "fcntl", "fstat", "newfstatat", "ftruncate", "shutdown", "waitid", "brk", "mmap", "munmap",
+		"mremap", "madvise", "clock_gettime", "exit_group", "rt_sigreturn", "restart_syscall", NULL,
 	};
-	int r = confine_user(l->shim_uid, l->shim_gid, e);
-	return r < 0 ? r : confine_syscalls(calls, NULL, e);
-}
-
-static void drop_launch(struct shim *s)		/* what only the start needs: QEMU's descriptors above all */
-{
-	for (size_t i = 0; i < s->launch.nfds; i++)
+	const struct ctl_launch *l = &s->launch.body.launch;
+	int r = record_launch(DIR, l, &s->state);
+	if (r < 0)
+		return fail_errno(e, r, "write launch.json");
+	for (size_t i = 0; i < s->launch.nfds; i++)	/* QEMU's disks must be open in QEMU only */
 		close_at(&s->launch.fds[i]);
 	s->launch.nfds = 0;
-	for (size_t i = 0; i < COUNT(s->own); i++) {
-		close_at(&s->own[i]);
-		s->own[i] = -1;
-	}
+	if ((r = confine_user(l->shim_uid, l->shim_gid, e)) == 0)
+		r = confine_syscalls(calls, NULL, e);
+	malloc_trim(0);
+	return r;
 }
 
 static int go(struct shim *s, struct err *e)
 {
-	const struct ctl_launch *l = &s->launch.body.launch;
 	int said[2];
 	if (pipe2(said, O_CLOEXEC | O_NONBLOCK) < 0)
 		return fail_errno(e, errno, "make a pipe");
-	int r = start_fork(&s->start, &s->launch, s->own, said[1], e);
+	int r = start_fork(&s->start, &s->launch, said[1], e);
 	close(said[1]);
 	s->record.said = said[0];
 	if (r < 0)
@@ -150,37 +166,15 @@ static int go(struct shim *s, struct err *e)
 	s->state.pid = s->start.pid;
 	s->state.start_time = proc_start_time(s->start.pid);
 	s->state.confinement = s->start.confinement;
-	if ((r = record_launch(DIR, l, &s->state)) < 0)
-		fail_errno(e, r, "write launch.json");
-	else
-		r = confine_self(l, e);
-	if (r < 0)
-		return r;		/* the child sees its pipe close, and ends */
-	drop_launch(s);
+	if ((r = settle(s, e)) < 0)
+		return r;		/* the child sees its channel close, and ends */
 	if ((r = start_release(&s->start, e)) < 0) {
 		s->state.how = CTL_END_EXITED;
 		s->state.code = 127;
-		s->state.at_usec = now_usec();
 		snprintf(s->said, sizeof(s->said), "%s", e->msg);
-		record_end(&s->record, l, &s->state);
-		return r;
+		record_end(&s->record, &s->launch.body.launch, &s->state, s->said, sizeof(s->said));
 	}
-	s->state.phase = CTL_RUNNING;
-	s->until = 0;
-	return 0;
-}
-
-static int adopt(struct shim *s, struct err *e)
-{
-	const struct ctl_launch *l = &s->launch.body.launch;
-	if (s->launch.nfds != 1 || !l->boot_id || !l->uuid)
-		return fail(e, ERR_BAD_REQUEST, "the adopt message lacks the pidfd, boot id or uuid");
-	s->start.pidfd = TAKE_FD(s->launch.fds[0]);
-	int r = record_launch(DIR, l, &s->state);
-	if (r < 0)
-		return fail_errno(e, r, "write launch.json");
-	s->state.phase = CTL_RUNNING;
-	return confine_self(l, e);
+	return r;
 }
 
 static void client_close(struct shim *s, unsigned i)
@@ -214,20 +208,24 @@ static void answer_result(struct shim *s, int fd, uint32_t id, int r, struct err
 static void handle_start(struct shim *s, int fd, struct ctl_message *m)
 {
 	struct err e = { 0 };
+	uint32_t id = m->id, type = m->type;
 	int r;
-	if (s->state.phase && m->type != CTL_GO)
-		r = fail(&e, ERR_STATE, "croft-vm was told what to start already");
-	else if (m->type == CTL_GO)
-		r = s->state.phase == CTL_PARKED ? go(s, &e) : fail(&e, ERR_STATE, "croft-vm is not parked");
-	else {
-		s->launch = *m;
-		memset(m, 0, sizeof(*m));		/* it was taken over, with its descriptors */
-		r = prepare(s, s->launch.type == CTL_ADOPT, &e);
-		if (r == 0 && s->launch.type == CTL_ADOPT)
-			r = adopt(s, &e);
-		m->id = s->launch.id;
+	if (s->state.phase != (type == CTL_GO ? CTL_PARKED : 0)) {
+		r = fail(&e, ERR_STATE, "croft-vm is not in the state for this");
+	} else if (type == CTL_GO) {
+		r = go(s, &e);
+	} else {
+		s->launch = *m;			/* taken over, with its descriptors */
+		memset(m, 0, sizeof(*m));
+		r = prepare(s, type == CTL_ADOPT, &e);
+		if (r == 0 && type == CTL_ADOPT)
+			r = settle(s, &e);
 	}
-	answer_result(s, fd, m->id, r, &e);
+	if (r == 0 && type != CTL_LAUNCH) {
+		s->state.phase = CTL_RUNNING;
+		s->until = 0;
+	}
+	answer_result(s, fd, id, r, &e);
 	if (r < 0 && s->state.phase < CTL_RUNNING)
 		s->done = true;
 }
@@ -285,27 +283,12 @@ static void on_end(struct shim *s)
 	}
 	close_at(&s->start.pidfd);
 	s->start.pidfd = -1;
-	s->state.at_usec = now_usec();
 	s->state.phase = CTL_ENDED;
 	console_drain(&s->console);
-	for (int i = 0; i < 32 && s->record.said >= 0; i++)	/* bounded: a pipe holds less */
-		record_said(&s->record);
-	record_tail(&s->record, s->said, sizeof(s->said));
-	record_end(&s->record, &s->launch.body.launch, &s->state);
+	record_end(&s->record, &s->launch.body.launch, &s->state, s->said, sizeof(s->said));
 	for (unsigned i = 0; i < s->nclients; i++)
 		answer_state(s, s->clients[i].fd, 0);
 	s->until = mono_usec() + LINGER_USEC;
-}
-
-/* How long poll may sleep: for ever, while nothing is due. */
-static int patience(const struct shim *s)
-{
-	int64_t usec = -1;
-	if (s->state.phase == CTL_RUNNING && s->console.serial < 0 && s->console.path >= 0)
-		usec = RECONNECT_USEC;
-	if (s->until)
-		usec = s->until - mono_usec() < 0 ? 0 : s->until - mono_usec();
-	return usec < 0 ? -1 : (int)(usec / 1000) + 1;
 }
 
 static void turn(struct shim *s)
@@ -317,13 +300,12 @@ static void turn(struct shim *s)
 	for (unsigned i = 0; i < s->nclients; i++)
 		s->clients[i].slot = polls_add(&ps, s->clients[i].fd, POLLIN);
 	console_watch(&s->console, &ps);
-	if (poll(ps.p, ps.n, patience(s)) < 0 && errno != EINTR)
-		_exit(1);
+	int64_t left = s->until - mono_usec();
+	if (poll(ps.p, ps.n, !s->until ? -1 : left < 0 ? 0 : (int)(left / 1000) + 1) < 0 && errno != EINTR)
+		s->done = true;
 	if (polls_got(&ps, s->record.slot))
 		record_said(&s->record);
 	console_work(&s->console, &ps);
-	if (s->state.phase == CTL_RUNNING && s->console.serial < 0)
-		console_connect(&s->console);
 	if (polls_got(&ps, s->qemu_slot) && s->state.phase == CTL_RUNNING)
 		on_end(s);
 	clients_work(s, &ps);
@@ -337,21 +319,11 @@ static void turn(struct shim *s)
 static void reset_self(void)
 {
 	static const int ignored[] = { SIGPIPE, SIGHUP, SIGINT, SIGTERM };	/* a scope's stop is for QEMU */
-	for (int n = 1; n < NSIG; n++)
-		signal(n, SIG_DFL);
+	reset_signals();
 	for (size_t i = 0; i < COUNT(ignored); i++)
 		signal(ignored[i], SIG_IGN);
-	sigset_t none;
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	umask(077);
-	limits_reset(65536);
-	setpriority(PRIO_PROCESS, 0, 0);
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		(void)!write(fd, "0", 1);
-		close(fd);
-	}
+	reset_limits(65536);
+	reset_scores();
 	fcntl(DIR, F_SETFD, FD_CLOEXEC);
 	fcntl(CHANNEL, F_SETFD, FD_CLOEXEC);
 	confine_close_from(CHANNEL + 1, NULL, 0);
@@ -366,7 +338,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	reset_self();
-	s->ctl = s->start.pidfd = s->record.said = s->console.serial = s->console.path = s->console.ring.fd = -1;
+	s->ctl = s->start.pidfd = s->record.said = s->console.serial = s->console.ring.fd = -1;
 	s->clients[s->nclients++] = (struct client){ .fd = CHANNEL };
 	s->until = mono_usec() + PARKED_USEC;
 	while (!s->done)

@@ -16,7 +16,6 @@
 
 #define LOG_MAX		65536
 #define LOG_KEEP	32768		/* of the end, when it is full */
-#define SAID_MAX	2047
 
 int record_open(struct record *r, int dir, bool adopt)
 {
@@ -81,31 +80,33 @@ void record_said(struct record *r)
 	(void)!pwrite(r->log, chunk, n, st.st_size);
 }
 
-void record_tail(const struct record *r, char *out, size_t cap)
+static void tail(const struct record *r, char *out, size_t cap)
 {
-	struct stat st;
-	ssize_t n = -1;
-	if (fstat(r->log, &st) == 0)
-		n = pread(r->log, out, cap - 1, st.st_size > (off_t)cap - 1 ? st.st_size - (off_t)(cap - 1) : 0);
+	struct stat st = { 0 };
+	fstat(r->log, &st);
+	ssize_t n = pread(r->log, out, cap - 1, st.st_size > (off_t)cap - 1 ? st.st_size - (off_t)(cap - 1) : 0);
 	out[n < 0 ? 0 : n] = 0;
-	for (ssize_t i = 0; i < n; i++)
-		if (!out[i])
-			out[i] = '?';
+	for (char *nul; n > 0 && (nul = memchr(out, 0, n)); )
+		*nul = '?';
 }
 
-void record_end(struct record *r, const struct ctl_launch *l, const struct ctl_state *s)
+void record_end(struct record *r, const struct ctl_launch *l, struct ctl_state *s, char *said, size_t cap)
 {
 	static const char *const how[] = { "unknown", "exited", "killed" };
 	AUTO_BUF struct buf b = BUF_INIT(65536);
 	struct jw w = JW(&b);
+	for (int i = 0; i < 32 && r->said >= 0; i++)	/* bounded: a pipe holds less */
+		record_said(r);
+	if (!*said)
+		tail(r, said, cap);
+	s->at_usec = now_usec();
 	jw_obj(&w, NULL);
 	jw_u64(&w, "format", 1);
 	jw_str(&w, "boot_id", l->boot_id);
 	jw_str(&w, "how", how[s->how]);
 	jw_u64(&w, "code", s->code);
 	jw_time(&w, "at", (int64_t)s->at_usec);
-	jw_str(&w, "said", s->said);
+	jw_str(&w, "said", said);
 	jw_end(&w);
 	(void)!pwrite(r->end, b.data, b.len, 0);
-	fsync(r->end);
 }

@@ -2,7 +2,6 @@
  *
  *	main.c     parked -> running -> ended, and what croftd asks
  *	start.c    the fork that becomes QEMU
- *	root.c     QEMU's private root
  *	console.c  the serial line, its history, its viewers
  *	record.c   launch.json, end.json, qemu.log
  */
@@ -13,8 +12,7 @@
 #include "ctl.h"
 #include "ring.h"
 
-#define VIEWERS	16
-#define CLIENTS	8
+enum { VIEWERS = 16, CLIENTS = 8, NUMBER_MAX = 512 /* of a descriptor in QEMU */ };
 
 struct polls { struct pollfd p[VIEWERS + CLIENTS + 4]; unsigned n; };
 static inline int polls_add(struct polls *ps, int fd, short events)	/* its slot; -1 for no fd */
@@ -29,47 +27,35 @@ static inline short polls_got(const struct polls *ps, int slot)
 	return slot < 0 ? 0 : ps->p[slot].revents;
 }
 
-/* console.c */
 struct viewer { int fd, slot; bool said_all; uint64_t at; };	/* said_all: it sends no more input */
 struct console {
 	struct ring ring;
 	int serial, slot;		/* connection to QEMU's serial socket, or -1 */
-	int path;			/* O_PATH of the socket, to connect to */
 	struct viewer viewers[VIEWERS];
 	unsigned nviewers;
 	char input[4096];		/* from viewers, to the guest */
 	size_t ninput;
 };
-int console_open(struct console *c, int dir, bool adopt, uint64_t bytes, uid_t owner);
-void console_connect(struct console *c);	/* if it is not */
+int console_open(struct console *c, int dir, bool adopt, uint64_t bytes);
 bool console_view(struct console *c, int fd);	/* takes @fd; false when there are too many */
 void console_watch(struct console *c, struct polls *ps);
 void console_work(struct console *c, struct polls *ps);
-void console_drain(struct console *c);		/* QEMU has ended: what is left in the socket */
+void console_drain(struct console *c);		/* QEMU has ended: take what is left in the socket */
 bool console_behind(const struct console *c);	/* a viewer hasn't got all */
 
-/* record.c: the files are opened as root and written as nobody in particular. */
 struct record {
 	int end, log;			/* end.json, empty until the end; qemu.log */
-	int said;			/* read end of QEMU's stdout and stderr; -1: adopted */
-	int slot;
+	int said, slot;			/* read end of QEMU's stdout and stderr; -1: adopted */
 };
 int record_open(struct record *r, int dir, bool adopt);
 int record_launch(int dir, const struct ctl_launch *l, const struct ctl_state *s);
 void record_said(struct record *r);		/* take what QEMU has said into the log */
-void record_tail(const struct record *r, char *out, size_t cap);
-void record_end(struct record *r, const struct ctl_launch *l, const struct ctl_state *s);
+void record_end(struct record *r, const struct ctl_launch *l, struct ctl_state *s, char *said, size_t cap);
 
-/* start.c */
 struct start {
 	pid_t pid;
-	int pidfd, go, status;		/* the child waits for a byte in go, and tells in status why it failed */
+	int pidfd, channel;
 	char confinement[256];
 };
-int start_fork(struct start *s, const struct ctl_message *launch, const int own[3], int log, struct err *e);
+int start_fork(struct start *s, struct ctl_message *launch, int log, struct err *e);
 int start_release(struct start *s, struct err *e);	/* execute QEMU; returns when that has happened */
-void limits_reset(uint64_t memlock_bytes);
-enum { OWN_ALIVE, OWN_QMP, OWN_SERIAL };
-
-/* root.c */
-int root_private(const char *on, const struct ctl_launch *l, char *got, size_t cap, struct err *e);

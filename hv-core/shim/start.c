@@ -7,168 +7,127 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "confine.h"
-#include "file.h"
 #include "mem.h"
+#include "reset.h"
+#include "root.h"
 #include "shim.h"
 
-#define SOURCE_FIRST	512		/* descriptors move up here before they move to their numbers */
-#define STEP_MS		10000
-#define ALIVE_NUMBER	3		/* `alive` in QEMU */
+#define STEP_MS	10000
 
-/* What the child writes to status: first when it is confined, then only when execve failed. */
+/* What the child says: first when it is confined, then only if execve failed. */
 struct told { int error; char text[256]; };
 
-void limits_reset(uint64_t memlock_bytes)
-{
-	const struct { int which; rlim_t soft, hard; } limits[] = {
-		{ RLIMIT_CORE, 0, 0 }, { RLIMIT_NOFILE, 8192, 8192 }, { RLIMIT_NPROC, 4096, 4096 },
-		{ RLIMIT_MEMLOCK, memlock_bytes, memlock_bytes }, { RLIMIT_STACK, 8 << 20, RLIM_INFINITY },
-		{ RLIMIT_AS, RLIM_INFINITY, RLIM_INFINITY }, { RLIMIT_DATA, RLIM_INFINITY, RLIM_INFINITY },
-		{ RLIMIT_CPU, RLIM_INFINITY, RLIM_INFINITY }, { RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY },
-		{ RLIMIT_RTPRIO, 0, 0 }, { RLIMIT_NICE, 0, 0 },
-	};
-	for (size_t i = 0; i < COUNT(limits); i++) {	/* in a container the hard limit may stay below: no harm */
-		struct rlimit r = { limits[i].soft, limits[i].hard };
-		setrlimit(limits[i].which, &r);
-	}
-}
-
-static void tell(int status, int error, const char *text)
+static void tell(int channel, int error, const char *text)
 {
 	struct told t = { .error = error };
 	snprintf(t.text, sizeof(t.text), "%s", text);
-	(void)!write(status, &t, sizeof(t));
+	send(channel, &t, sizeof(t), MSG_NOSIGNAL);
 }
 
-/* Everything of ours is CLOEXEC, so what stands at no number is gone after execve. */
-static int place_fds(const struct ctl_message *launch, const int own[3], int log, int *go, int *status)
+/* First all go out of each other's way, then to their numbers. What stands at none is CLOEXEC, like all of ours. */
+static int place_fds(struct ctl_message *launch, int log, int *channel)
 {
-	const struct ctl_launch *l = &launch->body.launch;
-	int from[CTL_FDS + 5];
-	unsigned to[CTL_FDS + 5];
-	size_t n = 0;
-#define PLACE(fd, number) (from[n] = (fd), to[n++] = (number))
-	PLACE(log, 1);
-	PLACE(log, 2);
-	PLACE(own[OWN_ALIVE], ALIVE_NUMBER);
-	if (l->qmp)
-		PLACE(own[OWN_QMP], l->qmp);
-	if (l->serial)
-		PLACE(own[OWN_SERIAL], l->serial);
-	for (size_t i = 0; i < launch->nfds; i++)
-		PLACE(launch->fds[i], l->numbers.v[i]);
-#undef PLACE
-	if ((*go = fcntl(*go, F_DUPFD_CLOEXEC, SOURCE_FIRST)) < 0 ||
-	    (*status = fcntl(*status, F_DUPFD_CLOEXEC, SOURCE_FIRST)) < 0)
+	const uint32_t *to = launch->body.launch.numbers.v;
+	if ((*channel = fcntl(*channel, F_DUPFD_CLOEXEC, NUMBER_MAX)) < 0)
 		return -errno;
-	for (size_t i = 0; i < n; i++)
-		if ((from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, SOURCE_FIRST)) < 0)
+	for (size_t i = 0; i < launch->nfds; i++)
+		if ((launch->fds[i] = fcntl(launch->fds[i], F_DUPFD_CLOEXEC, NUMBER_MAX)) < 0)
 			return -errno;
-	for (size_t i = 0; i < n; i++)
-		if (dup2(from[i], to[i]) < 0)
+	if (dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0)
+		return -errno;
+	for (size_t i = 0; i < launch->nfds; i++)
+		if (dup2(launch->fds[i], to[i]) < 0)
 			return -errno;
 	return 0;
 }
 
-static void confine(const char *on, const struct ctl_launch *l, char *got, size_t cap, struct err *e)
+/* A private root where it can be had; @got says what was. */
+static void private_root(const struct ctl_launch *l, char *got, size_t cap)
 {
+	const struct root_plan plan = { l->binds.v, l->devices.v, l->uid, l->gid };
+	char on[PATH_MAX] = "";
+	const char *proc;
+	struct err e = { 0 };
+	(void)!readlink("/proc/self/fd/3", on, sizeof(on) - 1);		/* the run folder: nobody misses it there */
 	if (!l->private_root)
 		snprintf(got, cap, "root=host (not asked for)");
-	else if (root_private(on, l, got, cap, e) < 0)
-		snprintf(got, cap, "root=host (%.200s)", e->msg);
+	else if (root_private(on, &plan, &proc, &e) < 0)
+		snprintf(got, cap, "root=host (%.200s)", e.msg);
+	else
+		snprintf(got, cap, "root=private dev=own proc=%s", proc);
 }
 
-static _Noreturn void child(const struct ctl_message *launch, const int own[3], int log, int go, int status)
+static _Noreturn void child(struct ctl_message *launch, int log, int channel)
 {
 	const struct ctl_launch *l = &launch->body.launch;
 	static char path[] = "PATH=/usr/bin:/bin", lang[] = "LANG=C.UTF-8";
 	char *const environment[] = { path, lang, NULL };
 	struct err e = { 0 };
-	char on[PATH_MAX], got[256] = "", byte;
-	sigset_t none;
-	ssize_t n = readlink("/proc/self/fd/3", on, sizeof(on) - 1);
-	on[n < 0 ? 0 : n] = 0;
+	char got[256], go;
 	setsid();
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	confine(on, l, got, sizeof(got), &e);
-	limits_reset(l->memlock_bytes);
-	int r = place_fds(launch, own, log, &go, &status);
-	if (r < 0)
-		fail_errno(&e, r, "place the descriptors");
-	else
-		r = confine_user(l->uid, l->gid, &e);
-	tell(status, -r, r < 0 ? e.msg : got);
-	if (r < 0 || read(go, &byte, 1) != 1)
+	reset_signals();
+	reset_limits(l->memlock_bytes);
+	private_root(l, got, sizeof(got));
+	int r = place_fds(launch, log, &channel);
+	r = r < 0 ? fail_errno(&e, r, "place the descriptors") : confine_user(l->uid, l->gid, &e);
+	tell(channel, -r, r < 0 ? e.msg : got);
+	if (r < 0 || recv(channel, &go, 1, 0) != 1)
 		_exit(127);
 	execve(l->argv.v[0], l->argv.v, environment);
-	tell(status, errno, strerror(errno));
+	tell(channel, errno, "execute QEMU");
 	_exit(127);
 }
 
-/* What the child tells; 0 when it closed status instead, which is what execve does. */
+/* What the child says next: 1; 0 when it has closed the channel instead, which is what execve does. */
 static int hear(const struct start *s, struct told *t, struct err *e)
 {
-	struct pollfd p = { .fd = s->status, .events = POLLIN };
+	struct pollfd p = { .fd = s->channel, .events = POLLIN };
 	if (poll(&p, 1, STEP_MS) != 1)
 		return fail(e, ERR_TIMEOUT, "QEMU's process was not ready after %d s", STEP_MS / 1000);
-	ssize_t n = read(s->status, t, sizeof(*t));
-	if (n != 0 && n != sizeof(*t))
-		return fail(e, ERR_INTERNAL, "QEMU's process ended before its time");
+	if (recv(s->channel, t, sizeof(*t), 0) != sizeof(*t))
+		return 0;
 	t->text[sizeof(t->text) - 1] = 0;
-	return n > 0;
+	return t->error ? fail_errno(e, t->error, "%s", t->text) : 1;
 }
 
-int start_fork(struct start *s, const struct ctl_message *launch, const int own[3], int log, struct err *e)
+int start_fork(struct start *s, struct ctl_message *launch, int log, struct err *e)
 {
-	int go[2] = { -1, -1 }, status[2] = { -1, -1 };
+	int pair[2];
 	struct told t;
-	if (pipe2(go, O_CLOEXEC) < 0 || pipe2(status, O_CLOEXEC) < 0)
-		return fail_errno(e, errno, "make a pipe");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return fail_errno(e, errno, "make QEMU's channel");
 	s->pid = fork();
 	if (s->pid == 0) {
-		close(go[1]);
-		close(status[0]);
-		child(launch, own, log, go[0], status[1]);
+		close(pair[0]);			/* so that it sees us die */
+		child(launch, log, pair[1]);
 	}
-	close(go[0]);
-	close(status[1]);
-	s->go = go[1];
-	s->status = status[0];
+	close(pair[1]);
+	s->channel = pair[0];
 	if (s->pid < 0 || (s->pidfd = pidfd_open(s->pid, 0)) < 0)
 		return fail_errno(e, errno, "fork");
 	int r = hear(s, &t, e);
-	if (r == 0)
-		r = fail(e, ERR_INTERNAL, "QEMU's process ended before its time");
-	else if (r > 0 && t.error)
-		r = fail_errno(e, t.error, "prepare QEMU: %s", t.text);
-	if (r < 0)
-		kill(s->pid, SIGKILL);
-	else
-		snprintf(s->confinement, sizeof(s->confinement), "%.255s", t.text);
-	return r < 0 ? r : 0;
+	if (r > 0) {
+		snprintf(s->confinement, sizeof(s->confinement), "%s", t.text);
+		return 0;
+	}
+	kill(s->pid, SIGKILL);
+	return r < 0 ? r : fail(e, ERR_INTERNAL, "QEMU's process ended before its time");
 }
 
 int start_release(struct start *s, struct err *e)
 {
 	struct told t;
-	if (write(s->go, "g", 1) != 1)
+	siginfo_t si;
+	if (send(s->channel, "g", 1, MSG_NOSIGNAL) != 1)
 		return fail_errno(e, errno, "release QEMU");
 	int r = hear(s, &t, e);
-	close(s->go);
-	close(s->status);
-	if (r <= 0)
-		return r;
-	siginfo_t si;
-	waitid(P_PIDFD, s->pidfd, &si, WEXITED);	/* it exits at once; after that its lock is free */
-	return fail_errno(e, t.error, "execute QEMU");
+	if (r < 0 && e->code != ERR_TIMEOUT)
+		waitid(P_PIDFD, s->pidfd, &si, WEXITED);	/* it exits at once, and then its lock is free */
+	close(s->channel);
+	return r;
 }

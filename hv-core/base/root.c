@@ -1,4 +1,5 @@
-/* root.c: what QEMU sees of the host: a read-only /usr and what croftd lists, /proc of itself, its device nodes. */
+#include "root.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 #include "mem.h"
-#include "shim.h"
 
 /* The new root is the current folder while it is built: targets are relative, sources are the host's. */
 static int parents(char *path)
@@ -82,24 +82,24 @@ static int node(const char *source, mode_t mode, uid_t uid, gid_t gid)
 	return chown(path, uid, gid) < 0 || chmod(path, mode) < 0 ? -errno : 0;
 }
 
-static int devices(const struct ctl_launch *l, struct err *e)
+static int devices(const struct root_plan *p, struct err *e)
 {
 	static const char *const common[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom" };
-	if (mkdir("dev", 0755) < 0 || mount("croft-vm", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k") < 0)
+	int r;
+	if (mkdir("dev", 0755) < 0 || mount("croft-root", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k") < 0)
 		return fail_errno(e, errno, "mount a tmpfs on /dev");
-	for (size_t i = 0; i < COUNT(common) + l->devices.n; i++) {
-		bool own = i >= COUNT(common);
-		const char *source = own ? l->devices.v[i - COUNT(common)] : common[i];
-		int r = node(source, own ? 0600 : 0666, own ? l->uid : 0, own ? l->gid : 0);
-		if (r < 0)
-			return fail_errno(e, r, "make %s", source);
-	}
+	for (size_t i = 0; i < COUNT(common); i++)
+		if ((r = node(common[i], 0666, 0, 0)) < 0)
+			return fail_errno(e, r, "make %s", common[i]);
+	for (char *const *d = p->devices; d && *d; d++)
+		if ((r = node(*d, 0600, p->uid, p->gid)) < 0)
+			return fail_errno(e, r, "make %s", *d);
 	if (mount(NULL, "dev", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL) < 0)
 		return fail_errno(e, errno, "make /dev read-only");
 	return 0;
 }
 
-/* QEMU needs /proc/self/fd. The kernel's own filter hides everybody else; where it refuses a fresh proc (containers
+/* QEMU opens /proc/self/fd/N. The kernel's own filter hides everybody else; where it refuses a fresh proc (containers
  * with a masked one), the host's must do. */
 static int proc(const char **got, struct err *e)
 {
@@ -117,21 +117,21 @@ static int proc(const char **got, struct err *e)
 	return 0;
 }
 
-static int build(const char *on, const struct ctl_launch *l, const char **got_proc, struct err *e)
+static int build(const char *on, const struct root_plan *p, const char **got_proc, struct err *e)
 {
 	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	if (unshare(CLONE_NEWNS) < 0)
 		return fail_errno(e, errno, "make a mount namespace");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return fail_errno(e, errno, "detach the mount namespace");
-	if (mount("croft-vm", on, "tmpfs", flags, "mode=755,size=64k") < 0 || chdir(on) < 0)
+	if (mount("croft-root", on, "tmpfs", flags, "mode=755,size=64k") < 0 || chdir(on) < 0)
 		return fail_errno(e, errno, "mount a tmpfs on %s", on);
-	for (size_t i = 0; i < l->binds.n; i++) {
-		int r = l->binds.v[i][0] == '/' ? bind(l->binds.v[i], MS_RDONLY | MS_NODEV) : -EINVAL;
+	for (char *const *b = p->binds; b && *b; b++) {
+		int r = **b == '/' ? bind(*b, MS_RDONLY | MS_NODEV) : -EINVAL;
 		if (r < 0)
-			return fail_errno(e, r, "bind %s", l->binds.v[i]);
+			return fail_errno(e, r, "bind %s", *b);
 	}
-	int r = devices(l, e);
+	int r = devices(p, e);
 	if (r == 0)
 		r = proc(got_proc, e);
 	if (r < 0)
@@ -144,13 +144,10 @@ static int build(const char *on, const struct ctl_launch *l, const char **got_pr
 	return 0;
 }
 
-int root_private(const char *on, const struct ctl_launch *l, char *got, size_t cap, struct err *e)
+int root_private(const char *on, const struct root_plan *p, const char **got_proc, struct err *e)
 {
-	const char *got_proc = "host";
-	mode_t mask = umask(022);		/* the folders are for QEMU's uid */
-	int r = build(on, l, &got_proc, e);
+	mode_t mask = umask(022);		/* the folders are for another uid */
+	int r = build(on, p, got_proc, e);
 	umask(mask);
-	if (r == 0)
-		snprintf(got, cap, "root=private dev=own proc=%s", got_proc);
 	return r;
 }
