@@ -30,7 +30,17 @@ enum {
 	DRAIN_USEC = 5000000,
 	ROUNDS = 4,			/* of MHD_run in one dispatch */
 };
-enum phase { P_HEAD, P_ASK, P_VERDICT, P_GO, P_BODY, P_WHOLE, P_DISCARD, P_DRAIN, P_ANSWER, P_SOCKET };
+enum phase {
+	P_HEAD,
+	P_ASK,		/* no body: MHD calls once more, and then an answer keeps the connection */
+	P_VERDICT,	/* waits for croftd's first verdict */
+	P_GO, P_BODY,	/* the next call begins the body; it comes */
+	P_WHOLE,	/* it is complete; waits for an answer */
+	P_DISCARD,	/* a small body that nobody wants, then the answer */
+	P_DRAIN_GO, P_DRAIN,	/* the answer was written by hand; the body is thrown away */
+	P_ANSWER,	/* MHD has the response */
+	P_SOCKET,	/* upgraded */
+};
 
 struct conn {
 	int fd;				/* MHD's */
@@ -192,7 +202,7 @@ static void answer_raw(struct xchg *x, const struct answer *a)
 	}
 	b.len += n;
 	x->answered = true;
-	x->phase = P_DRAIN;
+	x->phase = x->phase == P_VERDICT || x->phase == P_GO ? P_DRAIN_GO : P_DRAIN;
 	if (send(x->conn->fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)b.len) {
 		http_abort(x);
 		return;
@@ -412,6 +422,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *con, const c
 		if (!*n && x->got >= x->length)
 			queue(x, x->later_status, TAKE(x->later));
 		*n = 0;
+		break;
+	case P_DRAIN_GO:
+		x->phase = P_DRAIN;
 		break;
 	case P_DRAIN:
 		if (!*n)

@@ -12,7 +12,7 @@ static const char *const allowed[] = {
 	"getsockname", "getpeername",
 	/* descriptors that croftd hands over */
 	"read", "readv", "write", "writev", "pread64", "pwrite64", "preadv", "pwritev", "sendfile", "close", "fcntl", "fstat",
-	"newfstatat", "lseek", "memfd_create", "ftruncate", "dup", "fadvise64", "sync_file_range",
+	"newfstatat", "lseek", "memfd_create", "ftruncate", "fchmod", "dup", "fadvise64", "sync_file_range",
 	/* memory, threads of the lanes */
 	"mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "futex", CONFINE_THREADS, "set_robust_list", "rseq",
 	"rt_sigprocmask", "rt_sigaction", "rt_sigreturn", "sched_getaffinity", "sched_yield", "prctl", "exit", "exit_group",

@@ -282,7 +282,8 @@ static void on_message(void *arg, enum door_type type, uint64_t id, const void *
 		break;
 	case DOOR_LOG:
 		rig->logs++;
-		fprintf(stderr, "# front: %s\n", ((const struct door_log *)msg)->line);
+		if (!strstr(((const struct door_log *)msg)->line, "of the loop"))	/* a loaded machine */
+			fprintf(stderr, "# front: %s\n", ((const struct door_log *)msg)->line);
 		break;
 	}
 }
