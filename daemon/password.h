@@ -6,7 +6,7 @@
 #define PASSWORD_MIN	8
 #define PASSWORD_MAX	256		/* bytes */
 /* A hash that no password has; it costs as much as a real one. For users who don't exist. */
-#define PASSWORD_NOBODY	"$y$j9T$WJ7DvEr5Sv3XLYMgNuEuM1$UlWDn5v2VNdAdF5wvoYpUsMVkMmGJxJRVEuKoyQDJ7."
+#define PASSWORD_NOBODY	"$y$j9T$EOn4X/gVKC.UZb1BjH/2M.$xQCB0GLuEvFaAlV87Z4qcfmHDE0V0a8ZhwOwbfHxat7"
 
 int password_hash(const char *password, char **ret, struct err *e);	/* *ret owned by the caller */
 /* 1: it is; 0: it isn't; or -errno when it could not be found out. */
