@@ -32,7 +32,7 @@ PROGRAMS := $O/croftd $O/croft-front $O/croft-vm $O/vmctl
 
 .DEFAULT_GOAL := all
 .PHONY: all check run stop fuzz lint clean help
-all: $(PROGRAMS)
+all: $(PROGRAMS) $O/web.bundle
 
 $O/%.o: %.c
 	@mkdir -p $(@D)
@@ -84,7 +84,7 @@ stop:			## shut this home's VMs down and end croftd
 	@$O/croftd --home $(HOME_DIR) $(ARGS) --stop
 check:			## build with warnings as errors, run all tests: make check ONLY="unit api/test_vm" SAN=address,undefined
 	@packaging/install-deps check
-	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests guest
+	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests test-images
 	@O=$O tests/run $(ONLY)
 golden-accept:		## write the expected outputs of the tests anew; read the diff before you commit it
 	@$(MAKE) --no-print-directory -s $(JOBS) tests
@@ -117,6 +117,10 @@ $(GUEST)/initrd.gz: packaging/guest/build packaging/guest/fetch $(shell find pac
 $(GUEST)/installer/initrd.gz: packaging/guest/installer packaging/guest/fetch
 	@echo "fetching Debian's installer for arm64 (about 130 MB)"
 	@packaging/guest/installer $(GUEST)/installer $(GUEST)/apt
+
+test-images: $(GUEST)/uefi.qcow2
+$(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
+	@packaging/guest/uefi-image $(GUEST)
 
 # --- web bundle
 # The web client as one file, which croftd hands to croft-front. (The two include build_id.h from $O.)
