@@ -209,7 +209,7 @@ static int patch_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
 	struct patching *p = ch->arg;
 	int r = db_exec(tx, e, "UPDATE vms SET name = ?, revision = ?, labels = ?, config = ? WHERE id = ? AND revision = ?",
-			"sissi" "i", p->as.name, (int64_t)p->as.revision, p->texts->labels, p->texts->config, p->as.id,
+			"sisssi", p->as.name, (int64_t)p->as.revision, p->texts->labels, p->texts->config, p->as.id,
 			(int64_t)p->as.revision - 1);
 
 	if (r == 0)
