@@ -3,226 +3,12 @@
  *
  * The monitor may fall silent, be lost or talk rubbish: then the VM is degraded, and comes back by itself when the
  * monitor does. Nothing but vm_poweroff, and a start that never came up, ends a guest. */
+#include "engine_qemu.h"
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
-#include "engine.h"
-#include "keeper.h"
 #include "launch.h"
 #include "log.h"
-#include "qmp.h"
 #include "text.h"
-
-enum { AGAIN_USEC = 1000000 };		/* a lost monitor: the process is about to end, or we connect again */
-
-struct guest {
-	struct vm *vm;
-	struct keeper *keeper;		/* owned; NULL: could not be kept, the next round tries again */
-	struct qmp *qmp;		/* owned; NULL: not connected */
-	struct timer again;		/* to connect again, or the deadline of the monitor's first answer */
-	enum vm_why why;		/* what the end will have been; NEVER: not known */
-	bool want_kvm;
-	bool found;			/* QEMU ran: from now on a failing keeper is no end */
-	bool serves;			/* croft-vm takes viewers */
-	bool killed;			/* and that is repeated when it could not be done at once */
-	const char *accel;
-	const char *reason;		/* why we ended a start, for last.message; or NULL */
-	char *note;			/* owned; NULL: nothing to say */
-};
-
-static void monitor_connect(struct guest *g);
-static void keep_again(struct guest *g);
-static void qemu_kill(struct vm *vm, enum vm_why why);
-
-static void note(struct guest *g, const char *text)
-{
-	free(g->note);
-	g->note = text ? xstrdup(text) : NULL;
-}
-
-static void silent(struct guest *g, const char *why)
-{
-	if (g->vm->state != VM_ENDING && g->vm->state != VM_STARTING)
-		note(g, why);
-	vm_saw(g->vm, VM_SAW_SILENCE, NULL);
-}
-
-/* ---- what the monitor tells ---- */
-
-/* RunState in QEMU's QAPI schema. What is not here is a pause that will end by itself or by resume. */
-static const struct { const char *status; enum vm_event seen; const char *note; } run_states[] = {
-	{ "running", VM_SAW_RUNNING, NULL },
-	{ "shutdown", VM_SAW_GUEST_END, NULL },
-	{ "io-error", VM_SAW_PAUSED, "a disk failed or is full; resume it when that is repaired" },
-	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked" },
-	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further" },
-	{ "watchdog", VM_SAW_PAUSED, "the guest's watchdog expired" },
-	{ "suspended", VM_SAW_PAUSED, "the guest sleeps" },
-};
-
-static void on_status(void *arg, json_t *result, const struct err *e)
-{
-	const char *status = json_string_value(json_object_get(result, "status"));
-	struct guest *g = arg;
-	enum vm_event seen = VM_SAW_PAUSED;
-	bool was_degraded = g->vm->state == VM_DEGRADED;
-
-	if (!result) {
-		if (e->code == ERR_TIMEOUT)
-			silent(g, e->msg);
-		return;
-	}
-	timer_disarm(&g->again);	/* the first answer */
-	if (was_degraded)
-		note(g, NULL);
-	for (size_t i = 0; status && i < COUNT(run_states); i++) {
-		if (strcmp(status, run_states[i].status))
-			continue;
-		seen = run_states[i].seen;
-		if (run_states[i].note && !g->note)	/* an event has told it better */
-			note(g, run_states[i].note);
-	}
-	vm_saw(g->vm, seen, NULL);
-}
-
-static void ask_status(struct guest *g)
-{
-	qmp_call(g->qmp, "query-status", NULL, -1, g->vm->vms->how.answer_usec, on_status, g);
-}
-
-static void on_kvm(void *arg, json_t *result, const struct err *e)
-{
-	struct guest *g = arg;
-
-	if (!result)
-		return;
-	g->accel = json_is_true(json_object_get(result, "enabled")) ? "kvm" : "tcg";
-	if (g->vm->state != VM_STARTING || !g->want_kvm || !strcmp(g->accel, "kvm"))
-		return;
-	g->reason = "KVM was asked for, but QEMU runs the guest by emulation";
-	qemu_kill(g->vm, VM_WHY_START_FAILED);
-	vm_saw(g->vm, VM_ASK_POWEROFF, NULL);
-}
-
-static void on_ready(void *arg)
-{
-	struct guest *g = arg;
-
-	if (!g->accel)
-		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
-	ask_status(g);
-}
-
-static void on_late(void *arg)
-{
-	ask_status(arg);
-}
-
-static void on_shutdown(struct guest *g, json_t *data)
-{
-	if (!g->why)
-		g->why = vm_why_from_qemu(json_string_value(json_object_get(data, "reason")));
-}
-
-static void on_io_error(struct guest *g, json_t *data)
-{
-	const char *action = json_string_value(json_object_get(data, "action"));
-	const char *node = json_string_value(json_object_get(data, "node-name"));
-
-	if (!action || strcmp(action, "stop"))
-		return;
-	free(g->note);
-	g->note = xasprintf("%.40s %s, then resume it", node ? node : "a disk",
-			    json_is_true(json_object_get(data, "nospace")) ? "has no space left: make room" : "failed: repair it");
-}
-
-static void on_panic(struct guest *g, json_t *data)
-{
-	note(g, "the guest's kernel panicked");
-}
-
-static void on_resume(struct guest *g, json_t *data)
-{
-	note(g, NULL);
-}
-
-/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. */
-static const struct {
-	const char *name;
-	enum vm_event seen;
-	void (*fn)(struct guest *g, json_t *data);
-} events[] = {
-	{ "STOP", VM_SAW_PAUSED, NULL },
-	{ "RESUME", VM_SAW_RUNNING, on_resume },
-	{ "RESET", VM_SAW_RESET, NULL },
-	{ "POWERDOWN", VM_SAW_TOLD, NULL },
-	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
-	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
-	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
-};
-
-static void on_event(void *arg, const char *name, json_t *data)
-{
-	struct guest *g = arg;
-
-	for (size_t i = 0; i < COUNT(events); i++) {
-		if (strcmp(name, events[i].name))
-			continue;
-		if (events[i].fn)
-			events[i].fn(g, data);
-		if (events[i].seen == VM_NEVENTS)
-			vm_noted(g->vm);
-		else
-			vm_saw(g->vm, events[i].seen, NULL);
-		return;
-	}
-}
-
-/* ---- the monitor's connection ---- */
-
-static void on_again(void *arg)
-{
-	struct guest *g = arg;
-
-	if (!g->keeper)
-		keep_again(g);
-	else if (g->qmp)		/* it was the deadline of the first answer */
-		silent(g, "its monitor does not answer");
-	else
-		monitor_connect(g);
-}
-
-static void on_monitor_end(void *arg, const char *why)
-{
-	struct guest *g = arg;
-	bool degraded = g->vm->state == VM_DEGRADED;
-
-	log_debug("VM %s: monitor: %s", g->vm->name, why);
-	qmp_free(TAKE(g->qmp));
-	timer_disarm(&g->again);
-	if (!degraded && g->vm->state != VM_ENDING)	/* degraded: the next round is soon enough */
-		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, on_again, g);
-}
-
-static void monitor_connect(struct guest *g)
-{
-	struct qmp_how how = {
-		.ev = g->vm->vms->how.ev, .ready = on_ready, .event = on_event, .late = on_late, .ended = on_monitor_end, .arg = g,
-	};
-	struct err e = { 0 };
-	int fd;
-
-	if (g->qmp || !g->keeper)
-		return;
-	fd = keeper_qmp_connect(g->keeper, &e);
-	if (fd < 0) {
-		silent(g, e.msg);
-		return;
-	}
-	g->qmp = qmp_new(&how, fd);
-	if (g->vm->state != VM_STARTING)	/* a start has a deadline of its own, and QEMU may take a while */
-		timer_arm(&g->again, how.ev, g->vm->vms->how.answer_usec, on_again, g);
-}
 
 /* ---- what the keeper tells ---- */
 
@@ -245,7 +31,7 @@ static void on_running(void *arg, const struct vm_proc *proc)
 	if (g->killed)
 		keeper_kill(g->keeper, NULL);
 	else
-		monitor_connect(g);
+		guest_connect(g);
 	vm_viewers_hand_over(g->vm);
 	vm_noted(g->vm);
 }
@@ -286,7 +72,7 @@ static void on_failed(void *arg, const struct err *e)
 	keeper_free(TAKE(g->keeper));
 	qmp_free(TAKE(g->qmp));
 	g->serves = false;
-	silent(g, e->msg);
+	guest_silent(g, e->msg);
 }
 
 static const struct keeper_ops keeper_ops = {
@@ -347,7 +133,7 @@ static int qemu_start(struct vm *vm, const struct vm_launch *l, struct err *e)
 	if (g->keeper)
 		return 0;
 	qemu_detach(vm);
-	return -1;
+	return -EIO;			/* @e says what happened */
 }
 
 static void qemu_go(struct vm *vm)
@@ -366,39 +152,44 @@ static struct keeper *attach(struct guest *g, struct err *e)
 static int qemu_attach(struct vm *vm, struct err *e)
 {
 	struct guest *g = guest_new(vm);
+	struct err why = { 0 };
 
 	g->found = true;
-	g->keeper = attach(g, e);
-	if (!g->keeper && e->code == ERR_STATE) {
+	g->keeper = attach(g, &why);
+	if (!g->keeper && why.code == ERR_STATE) {
 		qemu_detach(vm);
-		return -1;
+		return fail(e, why.code, "%s", why.msg);
 	}
 	if (!g->keeper)			/* something runs, but cannot be kept: that is degraded, not off */
-		timer_arm(&g->again, vm->vms->how.ev, 0, on_again, g);
+		timer_arm(&g->again, vm->vms->how.ev, 0, guest_on_again, g);
 	return 0;
 }
 
-static void keep_again(struct guest *g)
+void guest_keep(struct guest *g)
 {
 	struct err e = { 0 };
 
 	g->keeper = attach(g, &e);
 	if (!g->keeper)
-		silent(g, e.msg);
+		guest_silent(g, e.msg);
 }
 
-static void qemu_kill(struct vm *vm, enum vm_why why)
+void guest_kill(struct guest *g, enum vm_why why)
 {
-	struct guest *g = vm->run;
 	struct err e = { 0 };
 
 	g->killed = true;
 	if (!g->why)
 		g->why = why;
 	if (!g->keeper)
-		keep_again(g);		/* killed once it is kept again */
+		guest_keep(g);		/* killed once it is kept again */
 	else if (keeper_kill(g->keeper, &e) < 0)
-		log_error("VM %s: %s", vm->name, e.msg);
+		log_error("VM %s: %s", g->vm->name, e.msg);
+}
+
+static void qemu_kill(struct vm *vm, enum vm_why why)
+{
+	guest_kill(vm->run, why);
 }
 
 static void qemu_probe(struct vm *vm)
@@ -406,13 +197,13 @@ static void qemu_probe(struct vm *vm)
 	struct guest *g = vm->run;
 
 	if (!g->keeper)
-		keep_again(g);
+		guest_keep(g);
 	else if (vm->state == VM_STARTING || vm->state == VM_ATTACHING || vm->state == VM_ENDING)
 		return;				/* these have deadlines of their own */
 	else if (!g->qmp)
-		monitor_connect(g);
+		guest_connect(g);
 	else if (vm->state == VM_DEGRADED || mono_usec() - qmp_heard_usec(g->qmp) >= (int64_t)vm->vms->how.round_usec / 2)
-		ask_status(g);
+		guest_ask_status(g);
 }
 
 static int qemu_serial(struct vm *vm, int fd)
@@ -454,7 +245,7 @@ static void on_asked(void *arg, json_t *result, const struct err *e)
 
 	vm_op_end(op, e);
 	if (e && e->code == ERR_TIMEOUT)
-		silent(vm->run, e->msg);
+		guest_silent(vm->run, e->msg);
 	else if (!e && seen != VM_NEVENTS)
 		vm_saw(vm, seen, NULL);
 }

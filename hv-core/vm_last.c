@@ -57,22 +57,31 @@ static bool is_crash(int sig)
 	return false;
 }
 
-/* The end of what stderr said, from the start of a character on. */
+/* The end of what stderr said, without QEMU's remarks ("...: info: QEMU waiting for connection ..."). */
 static void keep_tail(char *to, size_t cap, const char *said)
 {
-	size_t n = strlen(said);
+	AUTO_BUF struct buf b = BUF_INIT(sizeof(((struct vm_end *)0)->said));
+	const char *tail;
+	size_t n;
 
-	if (n >= cap)
-		said += n - cap + 1;
-	while (((unsigned char)*said & 0xc0) == 0x80)
-		said++;
-	n = strlen(said);
-	while (n && strchr("\r\n ", said[n - 1]))
-		n--;
-	memcpy(to, said, n);
+	for (; *said; said += n) {
+		n = strcspn(said, "\n");
+		if (!memmem(said, n, ": info: ", 8))
+			buf_add(&b, said, n + (said[n] == '\n'));
+		n += said[n] == '\n';
+	}
+	while (b.len && strchr("\r\n ", b.data[b.len - 1]))
+		b.len--;
+	tail = b.len < cap ? b.data : b.data + b.len - cap + 1;
+	n = b.len < cap ? b.len : cap - 1;
+	for (; n && ((unsigned char)*tail & 0xc0) == 0x80; n--)	/* not in the middle of a character */
+		tail++;
+	if (!text_is_utf8(n ? tail : "", n)) {
+		tail = "(not readable: no UTF-8)";
+		n = strlen(tail);
+	}
+	memcpy(to, n ? tail : "", n);
 	to[n] = '\0';
-	if (!text_is_utf8(to, n))
-		snprintf(to, cap, "(not readable: no UTF-8)");
 }
 
 void vm_last_from_end(const struct vm_end *end, struct vm_last *ret)

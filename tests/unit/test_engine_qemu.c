@@ -204,8 +204,11 @@ TEST(power_off_is_fast)
 		best = t < best ? t : best;
 	}
 	printf("# poweroff, best of up to 10: %lld us\n", (long long)best);
+	double load = 0;
+	(void)!getloadavg(&load, 1);
 #ifndef __SANITIZE_ADDRESS__
-	ok(best < 15000);
+	if (load < 1.5 * sysconf(_SC_NPROCESSORS_ONLN))	/* else it says nothing about us */
+		ok(best < 15000);
 #endif
 	finish();
 }

@@ -1,0 +1,29 @@
+/* engine_qemu.h: the inside of a guest in QEMU, shared by engine_qemu.c (the keeper, what is asked) and
+ * engine_qemu_monitor.c (what the monitor tells). */
+#pragma once
+#include "engine.h"
+#include "keeper.h"
+#include "qmp.h"
+
+struct guest {
+	struct vm *vm;
+	struct keeper *keeper;		/* owned; NULL: could not be kept, the next round tries again */
+	struct qmp *qmp;		/* owned; NULL: not connected */
+	struct timer again;		/* to connect again, or the deadline of the monitor's first answer */
+	enum vm_why why;		/* what the end will have been; NEVER: not known */
+	bool want_kvm;
+	bool found;			/* QEMU ran: from now on a failing keeper is no end */
+	bool serves;			/* croft-vm takes viewers */
+	bool killed;			/* and that is repeated when it could not be done at once */
+	const char *accel;
+	const char *reason;		/* why we ended a start, for last.message; or NULL */
+	char *note;			/* owned; NULL: nothing to say */
+};
+
+void guest_keep(struct guest *g);		/* find its keeper again */
+void guest_kill(struct guest *g, enum vm_why why);
+/* The monitor may be connected: do so, unless it is. What it says becomes events of the VM. */
+void guest_connect(struct guest *g);
+void guest_ask_status(struct guest *g);
+void guest_on_again(void *arg);			/* of the timer again: find, connect or give up what is missing */
+void guest_silent(struct guest *g, const char *why);

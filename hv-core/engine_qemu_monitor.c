@@ -1,0 +1,196 @@
+/* engine_qemu_monitor.c: what QEMU's monitor tells, as events of the VM: two tables; and its connection. */
+#include <string.h>
+#include "engine_qemu.h"
+#include "log.h"
+
+enum { AGAIN_USEC = 1000000 };		/* a lost monitor: the process is about to end, or we connect again */
+
+static void note(struct guest *g, const char *text)
+{
+	free(g->note);
+	g->note = text ? xstrdup(text) : NULL;
+}
+
+void guest_silent(struct guest *g, const char *why)
+{
+	if (g->vm->state != VM_ENDING && g->vm->state != VM_STARTING)
+		note(g, why);
+	vm_saw(g->vm, VM_SAW_SILENCE, NULL);
+}
+
+/* ---- what the monitor tells ---- */
+
+/* RunState in QEMU's QAPI schema. What is not here is a pause that will end by itself or by resume. */
+static const struct { const char *status; enum vm_event seen; const char *note; } run_states[] = {
+	{ "running", VM_SAW_RUNNING, NULL },
+	{ "shutdown", VM_SAW_GUEST_END, NULL },
+	{ "io-error", VM_SAW_PAUSED, "a disk failed or is full; resume it when that is repaired" },
+	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked" },
+	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further" },
+	{ "watchdog", VM_SAW_PAUSED, "the guest's watchdog expired" },
+	{ "suspended", VM_SAW_PAUSED, "the guest sleeps" },
+};
+
+static void on_status(void *arg, json_t *result, const struct err *e)
+{
+	const char *status = json_string_value(json_object_get(result, "status"));
+	struct guest *g = arg;
+	enum vm_event seen = VM_SAW_PAUSED;
+	bool was_degraded = g->vm->state == VM_DEGRADED;
+
+	if (!result) {
+		if (e->code == ERR_TIMEOUT)
+			guest_silent(g, e->msg);
+		return;
+	}
+	timer_disarm(&g->again);	/* the first answer */
+	if (was_degraded)
+		note(g, NULL);
+	for (size_t i = 0; status && i < COUNT(run_states); i++) {
+		if (strcmp(status, run_states[i].status))
+			continue;
+		seen = run_states[i].seen;
+		if (run_states[i].note && !g->note)	/* an event has told it better */
+			note(g, run_states[i].note);
+	}
+	vm_saw(g->vm, seen, NULL);
+}
+
+void guest_ask_status(struct guest *g)
+{
+	qmp_call(g->qmp, "query-status", NULL, -1, g->vm->vms->how.answer_usec, on_status, g);
+}
+
+static void on_kvm(void *arg, json_t *result, const struct err *e)
+{
+	struct guest *g = arg;
+
+	if (!result)
+		return;
+	g->accel = json_is_true(json_object_get(result, "enabled")) ? "kvm" : "tcg";
+	if (g->vm->state != VM_STARTING || !g->want_kvm || !strcmp(g->accel, "kvm"))
+		return;
+	g->reason = "KVM was asked for, but QEMU runs the guest by emulation";
+	guest_kill(g, VM_WHY_START_FAILED);
+	vm_saw(g->vm, VM_ASK_POWEROFF, NULL);
+}
+
+static void on_ready(void *arg)
+{
+	struct guest *g = arg;
+
+	if (!g->accel)
+		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
+	guest_ask_status(g);
+}
+
+static void on_late(void *arg)
+{
+	on_ready(arg);
+}
+
+static void on_shutdown(struct guest *g, json_t *data)
+{
+	if (!g->why)
+		g->why = vm_why_from_qemu(json_string_value(json_object_get(data, "reason")));
+}
+
+static void on_io_error(struct guest *g, json_t *data)
+{
+	const char *action = json_string_value(json_object_get(data, "action"));
+	const char *node = json_string_value(json_object_get(data, "node-name"));
+
+	if (!action || strcmp(action, "stop"))
+		return;
+	free(g->note);
+	g->note = xasprintf("%.40s %s, then resume it", node ? node : "a disk",
+			    json_is_true(json_object_get(data, "nospace")) ? "has no space left: make room" : "failed: repair it");
+}
+
+static void on_panic(struct guest *g, json_t *data)
+{
+	note(g, "the guest's kernel panicked");
+}
+
+static void on_resume(struct guest *g, json_t *data)
+{
+	note(g, NULL);
+}
+
+/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. */
+static const struct {
+	const char *name;
+	enum vm_event seen;
+	void (*fn)(struct guest *g, json_t *data);
+} events[] = {
+	{ "STOP", VM_SAW_PAUSED, NULL },
+	{ "RESUME", VM_SAW_RUNNING, on_resume },
+	{ "RESET", VM_SAW_RESET, NULL },
+	{ "POWERDOWN", VM_SAW_TOLD, NULL },
+	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
+	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
+	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
+};
+
+static void on_event(void *arg, const char *name, json_t *data)
+{
+	struct guest *g = arg;
+
+	for (size_t i = 0; i < COUNT(events); i++) {
+		if (strcmp(name, events[i].name))
+			continue;
+		if (events[i].fn)
+			events[i].fn(g, data);
+		if (events[i].seen == VM_NEVENTS)
+			vm_noted(g->vm);
+		else
+			vm_saw(g->vm, events[i].seen, NULL);
+		return;
+	}
+}
+
+/* ---- the monitor's connection ---- */
+
+void guest_on_again(void *arg)
+{
+	struct guest *g = arg;
+
+	if (!g->keeper)
+		guest_keep(g);
+	else if (g->qmp)		/* it was the deadline of the first answer */
+		guest_silent(g, "its monitor does not answer");
+	else
+		guest_connect(g);
+}
+
+static void on_monitor_end(void *arg, const char *why)
+{
+	struct guest *g = arg;
+	bool degraded = g->vm->state == VM_DEGRADED;
+
+	log_debug("VM %s: monitor: %s", g->vm->name, why);
+	qmp_free(TAKE(g->qmp));
+	timer_disarm(&g->again);
+	if (!degraded && g->vm->state != VM_ENDING)	/* degraded: the next round is soon enough */
+		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, guest_on_again, g);
+}
+
+void guest_connect(struct guest *g)
+{
+	struct qmp_how how = {
+		.ev = g->vm->vms->how.ev, .ready = on_ready, .event = on_event, .late = on_late, .ended = on_monitor_end, .arg = g,
+	};
+	struct err e = { 0 };
+	int fd;
+
+	if (g->qmp || !g->keeper)
+		return;
+	fd = keeper_qmp_connect(g->keeper, &e);
+	if (fd < 0) {
+		guest_silent(g, e.msg);
+		return;
+	}
+	g->qmp = qmp_new(&how, fd);
+	if (g->vm->state != VM_STARTING)	/* a start has a deadline of its own, and QEMU may take a while */
+		timer_arm(&g->again, how.ev, g->vm->vms->how.answer_usec, guest_on_again, g);
+}
