@@ -181,6 +181,8 @@ TEST(actions)
 		eq_int(status().pid, 0);
 		ok(!status().accel);
 		ok(w.changes > 8);
+		turn_for(50);
+		eq_int(sd_event_run(w.rig.house.ev, 400000), 0);	/* two rounds: nothing wakes up for a VM that is off */
 		close(v);
 		v = viewer();				/* off: what the last run said */
 		ok(reads(v, "RxR"));

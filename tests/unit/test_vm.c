@@ -1,7 +1,8 @@
 // LINK: hv-core
 #include <string.h>
+#include "engine.h"
+#include "run.h"
 #include "t.h"
-#include "vm.h"
 
 TEST(names_round_trip)
 {
@@ -108,6 +109,66 @@ TEST(the_table_for_the_docs)
 	ok(strstr(b.data, "| state | start |"));
 	ok(strstr(b.data, "| **off** | starting | attaching | refused |"));
 	ok(strstr(b.data, "* **degraded**: "));
+}
+
+static struct vm_last ended(const char *said)
+{
+	struct vm_end end = { .how = VM_END_EXITED, .code = 1, .at_usec = 7 };
+	struct vm_last last;
+
+	snprintf(end.said, sizeof(end.said), "%s", said);
+	vm_last_from_end(&end, &last);
+	return last;
+}
+
+TEST(what_stderr_said)
+{
+	char text[2048];
+
+	eq_str(ended("").message, "");
+	eq_str(ended("qemu: no\n\n").message, "qemu: no");
+	eq_str(ended("qemu: info: QEMU waiting for x\nqemu: bad\nqemu: info: more\n").message, "qemu: bad");
+	eq_str(ended("qemu: info: QEMU waiting for x").message, "");
+	eq_str(ended("\xff\xfe").message, "(not readable: no UTF-8)");
+	for (size_t i = 0; i < 2046; i += 2)
+		memcpy(text + i, "\xc3\xa4", 3);		/* longer than what is kept: the end, whole characters */
+	for (size_t skip = 0; skip < 2; skip++) {
+		struct vm_last last = ended(text + 2 * skip);
+		size_t n = strlen(last.message);
+
+		eq_int(n, 510);
+		ok(!memcmp(last.message, text, n));
+	}
+	text[0] = 'x';
+	text[1] = 'y';
+	eq_int(strlen(ended(text).message), 510);
+}
+
+TEST(how_it_ended)
+{
+	static const struct { int how, code; enum vm_why why; int exit_code, signal; } ends[] = {
+		{ VM_END_EXITED, 0, VM_WHY_UNKNOWN, 0, 0 }, { VM_END_EXITED, 1, VM_WHY_CRASHED, 1, 0 },
+		{ VM_END_KILLED, 9, VM_WHY_KILLED, -1, 9 }, { VM_END_KILLED, 15, VM_WHY_KILLED, -1, 15 },
+		{ VM_END_KILLED, 11, VM_WHY_CRASHED, -1, 11 }, { VM_END_KILLED, 31, VM_WHY_CRASHED, -1, 31 },
+		{ VM_END_UNKNOWN, 0, VM_WHY_UNKNOWN, -1, 0 },
+	};
+	struct run_folder r = { .state = RUN_HISTORY };
+	struct vm_last last;
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		struct vm_end end = { .how = ends[i].how, .code = ends[i].code, .at_usec = 42 };
+
+		vm_last_from_end(&end, &last);
+		eq_int(last.why, ends[i].why);
+		eq_int(last.exit_code, ends[i].exit_code);
+		eq_int(last.signal, ends[i].signal);
+		eq_int(last.when_usec, 42);
+	}
+	vm_last_from_run(&r, &last);			/* of another boot, and nobody saw it end */
+	eq_int(last.why, VM_WHY_HOST_RESTARTED);
+	eq_int(vm_why_from_qemu("guest-reset"), VM_WHY_GUEST_RESET);
+	eq_int(vm_why_from_qemu("something new"), VM_WHY_UNKNOWN);
+	eq_int(vm_why_from_qemu(NULL), VM_WHY_UNKNOWN);
 }
 
 T_MAIN
