@@ -38,7 +38,9 @@ static int take_fd(struct argv *a, enum argv_what what, const char *name, bool w
 	int fd = ARGV_FD_FIRST + (int)a->nfds;
 
 	a->fds = xrealloc(a->fds, (a->nfds + 1) * sizeof(*a->fds));
-	a->fds[a->nfds++] = (struct argv_fd){ .what = what, .name = name ? xstrdup(name) : NULL, .fd = fd, .writable = writable };
+	a->fds[a->nfds++] = (struct argv_fd){
+		.what = what, .name = name ? xstrdup(name) : NULL, .fd = fd, .writable = writable,
+	};
 	return fd;
 }
 
@@ -138,8 +140,12 @@ static void add_disk(struct argv *a, const struct vm_disk *d)
 	};
 	bool scsi = d->bus == VM_BUS_SCSI;
 	struct image image = {
-		.node = scsi ? "sdisk" : "disk", .file = scsi ? "sdiskfile" : "diskfile", .slot = (unsigned)d->slot,
-		.driver = d->format == VM_FORMAT_RAW ? "raw" : "qcow2", .writable = !d->read_only, .discard = !d->read_only,
+		.node = scsi ? "sdisk" : "disk",
+		.file = scsi ? "sdiskfile" : "diskfile",
+		.slot = (unsigned)d->slot,
+		.driver = d->format == VM_FORMAT_RAW ? "raw" : "qcow2",
+		.writable = !d->read_only,
+		.discard = !d->read_only,
 	};
 	struct json j;
 

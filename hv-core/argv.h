@@ -16,7 +16,7 @@ enum { ARGV_FD_FIRST = 10 };
 
 enum argv_what {
 	ARGV_FD_QMP,		/* listening unix socket */
-	ARGV_FD_SERIAL,		/* listening unix socket; QEMU waits for its first client, so connect before it starts */
+	ARGV_FD_SERIAL,		/* listening unix socket; QEMU waits for its first client: connect beforehand */
 	ARGV_FD_FW_CODE,	/* host.firmware.code, read-only */
 	ARGV_FD_FW_VARS,	/* the VM's own qcow2, O_RDWR */
 	ARGV_FD_KERNEL,		/* sealed memfd, mode 0444 */

@@ -35,8 +35,8 @@ const char *cputype_name(uint32_t midr)
 
 bool cputype_has_vhe(uint32_t midr)
 {
-	static const char *const v80[] = { "cortex-a32", "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a57", "cortex-a72",
-					   "cortex-a73", "thunderx", "xgene", "denver2" };
+	static const char *const v80[] = { "cortex-a32", "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a57",
+					   "cortex-a72", "cortex-a73", "thunderx", "xgene", "denver2" };
 	const char *name = cputype_name(midr);
 
 	for (size_t i = 0; i < COUNT(v80); i++)

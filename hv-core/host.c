@@ -18,7 +18,8 @@ static const struct field cpu_type_rows[] = {
 	{}
 };
 #undef O
-static const struct fields cpu_type_fields = { "HostCpuType", sizeof(struct host_cpu_type), cpu_type_rows, "A kind of core" };
+static const struct fields cpu_type_fields = { "HostCpuType", sizeof(struct host_cpu_type), cpu_type_rows,
+					       "A kind of core" };
 
 #define O(member) offsetof(struct host_node, member)
 static const struct field node_rows[] = {
@@ -99,7 +100,8 @@ static const struct field host_rows[] = {
 	{ "accel_reason", F_STR, O(accel_reason), .help = "Why" },
 	{ "qemu", F_OBJECT, O(qemu), .sub = &qemu_fields, .help = "QEMU for ARM guests" },
 	{ "firmware", F_OBJECT, O(firmware), .sub = &firmware_fields, .help = "Firmware for guests" },
-	{ "limits", F_LIST, O(limits), .sub = &limit_fields, .help = "What can be had here and what can't, with the reason" },
+	{ "limits", F_LIST, O(limits), .sub = &limit_fields,
+	  .help = "What can be had here and what can't, with the reason" },
 	{}
 };
 #undef O

@@ -7,9 +7,9 @@
 #include "err.h"
 #include "fields.h"
 
-struct host_cpu_type { char *name, *midr, *list; uint64_t count; };	/* "cortex-a72", "0x410fd083" or NULL, "0-3,7" */
+struct host_cpu_type { char *name, *midr, *list; uint64_t count; };	/* "cortex-a72", "0x410fd083", "0-3,7" */
 struct host_node { uint64_t id, cpus, memory_bytes; };			/* NUMA node */
-struct host_limit { char *what; bool available; char *reason; };	/* "kvm", "cgroup", "scopes", "smmu", ... */
+struct host_limit { char *what; bool available; char *reason; };	/* "kvm", "cgroup-v2", "iommu", ... */
 
 struct host_kvm {
 	bool usable;		/* a vCPU has run */
@@ -48,7 +48,7 @@ struct host {
 
 extern const struct fields host_fields;
 
-/* Everything. Blocks for at most 3 s (programs and the KVM probe have deadlines). @sysroot "" is this machine; any
+/* Everything. Blocks for at most 6 s (programs and the KVM probe have deadlines). @sysroot "" is this machine; any
  * other folder is a copy of /proc, /sys, ... for tests: then no program is run and KVM stays "not probed". */
 int host_probe(const char *sysroot, struct host *ret, struct err *e);
 /* Derive accel, accel_reason and limits from the other facts. host_probe has called it already. */

@@ -24,7 +24,8 @@ static const char *cpuinfo_value(const char *block, const char *key, char out[12
 {
 	size_t n = strlen(key);
 
-	for (const char *line = block; line && *line && *line != '\n'; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+	for (const char *line = block; line && *line && *line != '\n';
+	     line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
 		const char *value = strncmp(line, key, n) ? NULL : line + n + strspn(line + n, " \t");
 
 		if (!value || *value != ':')

@@ -18,7 +18,7 @@ static bool limit_qemu(const struct host *h, struct buf *why)
 	if (h->qemu.path)
 		buf_addf(why, "version %s", h->qemu.version);
 	else
-		buf_adds(why, "QEMU for ARM guests is not installed (package qemu-system-arm): only simulated VMs can run");
+		buf_adds(why, "QEMU for ARM guests is not installed (package qemu-system-arm): only simulated VMs run");
 	return h->qemu.path;
 }
 
@@ -27,7 +27,7 @@ static bool limit_uefi(const struct host *h, struct buf *why)
 	if (h->firmware.code)
 		buf_addf(why, "%s; it takes 128 MiB a VM beyond the guest's memory", h->firmware.code);
 	else
-		buf_adds(why, "no UEFI for ARM guests is installed (package qemu-efi-aarch64): only firmware kernel can be used");
+		buf_adds(why, "no UEFI for ARM guests is installed (package qemu-efi-aarch64): use firmware kernel");
 	return h->firmware.code;
 }
 
@@ -77,7 +77,8 @@ static bool limit_cgroup(const struct host *h, struct buf *why)
 
 static bool limit_iommu(const struct host *h, struct buf *why)
 {
-	buf_adds(why, h->smmu ? "there is an IOMMU" : "there is no IOMMU (SMMU): a VM can never be given a device of the host");
+	buf_adds(why, h->smmu ? "there is an IOMMU"
+			      : "there is no IOMMU (SMMU): a VM can never be given a device of the host");
 	return h->smmu;
 }
 

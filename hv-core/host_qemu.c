@@ -14,13 +14,14 @@
 #include "text.h"
 
 #define DEADLINE_MS 2000
-#define FLASH_BYTES (64ull * 1024 * 1024)	/* each of the virt machine's two flash banks; QEMU takes no other size */
+#define FLASH_BYTES (64ull * 1024 * 1024) /* each of the virt machine's two flash banks; QEMU takes no other size */
 
 static const char *const programs[] = { "usr/local/bin/qemu-system-aarch64", "usr/bin/qemu-system-aarch64" };
 static const struct { const char *code, *vars; } firmwares[] = {
-	{ "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd" },				/* Debian, Ubuntu */
+	/* Debian, Ubuntu; newer Debian; Fedora, openEuler */
+	{ "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd" },
 	{ "usr/share/AAVMF/AAVMF_CODE.no-secboot.fd", "usr/share/AAVMF/AAVMF_VARS.fd" },
-	{ "usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "usr/share/edk2/aarch64/vars-template-pflash.raw" },	/* Fedora */
+	{ "usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "usr/share/edk2/aarch64/vars-template-pflash.raw" },
 };
 
 static pid_t start_version(const char *path, int out)
@@ -86,10 +87,10 @@ static void read_qemu(const char *root, struct host_qemu *q)
 
 	for (size_t i = 0; i < COUNT(programs) && !q->path; i++) {
 		AUTO_FREE char *path = xasprintf("/%s", programs[i]);
-		/* A fixture has the program's words in its place. */
-		AUTO_FREE char *said = !host_exists(root, programs[i]) ? NULL : *root ? host_text(root, "%s", programs[i]) :
-				       run_version(path);
+		AUTO_FREE char *said = NULL;
 
+		if (host_exists(root, programs[i]))	/* a fixture has the program's words in its place */
+			said = *root ? host_text(root, "%s", programs[i]) : run_version(path);
 		if (!said || sscanf(said, "QEMU emulator version %u.%u.%u", &major, &minor, &micro) < 2)
 			continue;
 		q->path = TAKE(path);
@@ -104,7 +105,8 @@ void host_read_programs(const char *root, struct host *h)
 
 	read_qemu(root, &h->qemu);
 	for (size_t i = 0; i < COUNT(firmwares) && !f->code; i++) {
-		if (host_size(root, firmwares[i].code) != FLASH_BYTES || host_size(root, firmwares[i].vars) != FLASH_BYTES)
+		if (host_size(root, firmwares[i].code) != FLASH_BYTES ||
+		    host_size(root, firmwares[i].vars) != FLASH_BYTES)
 			continue;
 		f->code = xasprintf("/%s", firmwares[i].code);
 		f->vars = xasprintf("/%s", firmwares[i].vars);

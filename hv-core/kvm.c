@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define DEADLINE_MS 1000
+#define DEADLINE_MS 4000	/* milliseconds on real hardware, a second under emulation */
 
 /* What the child writes into the pipe, once. */
 struct finding { int32_t no; char step[48]; uint32_t gic, ipa_bits, max_vcpus; bool ran, sve, pmu, aarch32; };
@@ -154,7 +154,8 @@ void kvm_probe(struct host_kvm *ret)
 		return;
 	}
 	if (!run_child(&f)) {
-		ret->reason = xasprintf("/dev/kvm is there, but a virtual CPU did not finish four instructions in %d ms", DEADLINE_MS);
+		ret->reason = xasprintf("/dev/kvm is there, but a virtual CPU did not run four instructions in %d ms",
+					DEADLINE_MS);
 		return;
 	}
 	ret->gic = f.gic;
@@ -169,14 +170,16 @@ void kvm_probe(struct host_kvm *ret)
 	else if (f.ran)
 		ret->reason = xstrdup("KVM runs, but without an interrupt controller for guests (no GICv2 or GICv3)");
 	else
-		ret->reason = xasprintf("/dev/kvm is there, but %s failed%s%s", f.step, f.no ? ": " : "", f.no ? strerror(f.no) : "");
+		ret->reason = xasprintf("/dev/kvm is there, but %s failed%s%s", f.step, f.no ? ": " : "",
+					f.no ? strerror(f.no) : "");
 }
 #else
 void kvm_probe(struct host_kvm *ret)
 {
 	struct utsname u;
 
-	ret->reason = xasprintf("this host is %s; aarch64 guests run by emulation%s", uname(&u) ? "no aarch64" : u.machine,
+	ret->reason = xasprintf("this host is %s; aarch64 guests run by emulation%s",
+				uname(&u) ? "no aarch64" : u.machine,
 				access("/dev/kvm", F_OK) ? "" : " (its /dev/kvm runs only guests of its own kind)");
 }
 #endif

@@ -65,7 +65,7 @@ static bool is_ipv4(const char *s)
 }
 
 #define NAME_RULE	.max = 63, .check = text_is_name, .rule = "a name of 1 to 63 letters, digits, . _ -"
-#define STORE_RULE	.max = 1024, .check = is_store_path, .rule = "a datastore path such as \"[local] iso/debian.iso\""
+#define STORE_RULE .max = 1024, .check = is_store_path, .rule = "a datastore path such as \"[local] iso/debian.iso\""
 #define BOOT_ORDER(type) \
 	{ "boot_order", F_U64, offsetof(struct type, boot_order), .max = 99, \
 	  .help = "1 is booted first; 0: not booted from. When no device has one, the firmware tries them all" }
@@ -93,7 +93,8 @@ static const struct fields disk_fields = { "VmDisk", sizeof(struct vm_disk), dis
 #define O(member) offsetof(struct vm_cdrom, member)
 static const struct field cdrom_rows[] = {
 	{ "name", F_STR, O(name), FIELD_REQUIRED, NAME_RULE, .help = "Name of the drive within its VM" },
-	{ "iso", F_STR, O(iso), FIELD_NULLABLE, STORE_RULE, .help = "The disc: an ISO file, or null for an empty drive" },
+	{ "iso", F_STR, O(iso), FIELD_NULLABLE, STORE_RULE,
+	  .help = "The disc: an ISO file, or null for an empty drive" },
 	BOOT_ORDER(vm_cdrom), SLOT(vm_cdrom), {}
 };
 #undef O
@@ -117,10 +118,13 @@ static const struct fields forward_fields = {
 #define O(member) offsetof(struct vm_nic, member)
 static const struct field nic_rows[] = {
 	{ "name", F_STR, O(name), FIELD_REQUIRED, NAME_RULE, .help = "Name of the NIC within its VM" },
-	{ "network", F_STR, O(network), .min = 1, NAME_RULE, .def = "\"nat\"", .help = "Network that it is plugged into" },
+	{ "network", F_STR, O(network), .min = 1, NAME_RULE, .def = "\"nat\"",
+	  .help = "Network that it is plugged into" },
 	{ "mac", F_STR, O(mac), FIELD_CREATE_ONLY, .min = 17, .max = 17, .check = is_mac,
-	  .rule = "a unicast MAC address such as 52:54:00:12:34:56", .help = "Generated when it is left out, then kept" },
-	{ "model", F_ENUM, O(model), .names = model_names, .def = "\"virtio\"", .help = "The card that the guest sees" },
+	  .rule = "a unicast MAC address such as 52:54:00:12:34:56",
+	  .help = "Generated when it is left out, then kept" },
+	{ "model", F_ENUM, O(model), .names = model_names, .def = "\"virtio\"",
+	  .help = "The card that the guest sees" },
 	{ "forwards", F_LIST, O(forwards), .max = VM_MAX_FORWARDS, .sub = &forward_fields,
 	  .help = "Ports of the host that lead to this NIC; only on the network nat" },
 	BOOT_ORDER(vm_nic), SLOT(vm_nic), {}
@@ -132,7 +136,8 @@ static const struct fields nic_fields = { "VmNic", sizeof(struct vm_nic), nic_ro
 static const struct field kernel_rows[] = {
 	{ "image", F_STR, O(image), STORE_RULE, .help = "An arm64 kernel (Image, or gzip of it)" },
 	{ "initrd", F_STR, O(initrd), STORE_RULE, .help = "Its initial RAM disk" },
-	{ "command_line", F_STR, O(command_line), .max = 2047, .help = "What the kernel is told: \"console=ttyAMA0 quiet\"" },
+	{ "command_line", F_STR, O(command_line), .max = 2047,
+	  .help = "What the kernel is told: \"console=ttyAMA0 quiet\"" },
 	{}
 };
 #undef O
@@ -151,9 +156,11 @@ static const struct field spec_rows[] = {
 	{ "accel", F_ENUM, O(accel), .names = accel_names, .def = "\"auto\"",
 	  .help = "kvm, tcg (emulation), or auto: KVM where it works" },
 	{ "machine", F_STR, O(machine), FIELD_CREATE_ONLY, .max = 32, .check = is_machine,
-	  .rule = "a versioned machine type such as \"virt-7.2\"", .help = "Machine type; chosen at creation, then kept" },
+	  .rule = "a versioned machine type such as \"virt-7.2\"",
+	  .help = "Machine type; chosen at creation, then kept" },
 	{ "cpu_model", F_STR, O(cpu_model), FIELD_CREATE_ONLY, .max = 32, .check = is_cpu_model,
-	  .rule = "\"host\", \"max\", or a model such as \"cortex-a72\"", .help = "CPU; chosen at creation, then kept" },
+	  .rule = "\"host\", \"max\", or a model such as \"cortex-a72\"",
+	  .help = "CPU; chosen at creation, then kept" },
 	{ "gic", F_ENUM, O(gic), FIELD_CREATE_ONLY, .names = gic_names, .def = "\"auto\"",
 	  .help = "Version of the interrupt controller; chosen at creation, then kept" },
 	{ "firmware", F_ENUM, O(firmware), FIELD_CREATE_ONLY, .names = firmware_names, .def = "\"uefi\"",

@@ -117,7 +117,8 @@ static int check_accel(const struct vm_spec *s, const struct host *h, struct err
 	if (vm_spec_accel(s, h) == VM_ACCEL_TCG) {
 		if (!strcmp(model, "host")) {
 			fail_at(e, "/cpu_model", "the CPU model \"host\" needs KVM, and accel is tcg");
-			return err_hint(e, "set accel to auto or kvm, or create the VM with one of: %s", cputype_tcg_list);
+			return err_hint(e, "set accel to auto or kvm, or create the VM with one of: %s",
+					cputype_tcg_list);
 		}
 		if (*model && !cputype_tcg_bits(model)) {
 			fail_at(e, "/cpu_model", "QEMU does not emulate the CPU model \"%s\"", model);
@@ -126,7 +127,8 @@ static int check_accel(const struct vm_spec *s, const struct host *h, struct err
 		return 0;
 	}
 	if (!h->kvm.usable) {
-		fail_at(e, s->accel == VM_ACCEL_KVM ? "/accel" : "/cpu_model", "%s needs KVM, which can't be used here: %s",
+		fail_at(e, s->accel == VM_ACCEL_KVM ? "/accel" : "/cpu_model",
+			"%s needs KVM, which can't be used here: %s",
 			s->accel == VM_ACCEL_KVM ? "accel kvm" : "the CPU model \"host\"",
 			h->kvm.reason ? h->kvm.reason : "it was not probed");
 		return err_hint(e, "accel tcg emulates; it needs a CPU model such as cortex-a72");
@@ -136,7 +138,8 @@ static int check_accel(const struct vm_spec *s, const struct host *h, struct err
 		return err_hint(e, "use cpu_model host, or accel tcg");
 	}
 	if (s->gic != VM_GIC_AUTO && h->kvm.gic && h->kvm.gic != (s->gic == VM_GIC_2 ? 2 : 3)) {
-		fail_at(e, "/gic", "this host's KVM has a GICv%u, not a GICv%u", (unsigned)h->kvm.gic, s->gic == VM_GIC_2 ? 2 : 3);
+		fail_at(e, "/gic", "this host's KVM has a GICv%u, not a GICv%u", (unsigned)h->kvm.gic,
+			s->gic == VM_GIC_2 ? 2 : 3);
 		return err_hint(e, "use gic auto, or accel tcg");
 	}
 	return 0;
@@ -154,8 +157,8 @@ static int check_cpus(const struct vm_spec *s, const struct host *h, struct err 
 			   : err_hint(e, "use gic 3");
 	}
 	if (kvm && h->kvm.max_vcpus && s->cpus > h->kvm.max_vcpus)
-		return fail_at(e, "/cpus", "KVM runs at most %u virtual CPUs a VM here, not %u", (unsigned)h->kvm.max_vcpus,
-			       (unsigned)s->cpus);
+		return fail_at(e, "/cpus", "KVM runs at most %u virtual CPUs a VM here, not %u",
+			       (unsigned)h->kvm.max_vcpus, (unsigned)s->cpus);
 	return 0;
 }
 
@@ -171,8 +174,9 @@ static int check_memory(const struct vm_spec *s, const struct host *h, struct er
 	/* The virt machine's memory begins at 1 GiB. */
 	if (bits && bits < 64 && s->memory_bytes + GIB > 1ull << bits) {
 		text_size_format((1ull << bits) - GIB, most);
-		return fail_at(e, "/memory_bytes", "%s of memory is more than the %s that %u address bits of %s can hold", want,
-			       most, bits, kvm ? "this host's KVM" : s->cpu_model);
+		return fail_at(e, "/memory_bytes",
+			       "%s of memory is more than the %s that %u address bits of %s can hold", want, most, bits,
+			       kvm ? "this host's KVM" : s->cpu_model);
 	}
 	if (h->memory_bytes && s->memory_bytes > h->memory_bytes) {
 		text_size_format(h->memory_bytes, most);
@@ -200,7 +204,8 @@ static int check_disks(const struct vm_spec *s, struct err *e)
 		const struct vm_disk *d = &VM_DISKS(s)[i];
 
 		if (d->path && d->source)
-			return fail_in(e, "disks", d->name, "source", "a disk that exists already (path) can't be copied from a source");
+			return fail_in(e, "disks", d->name, "source",
+				       "a disk that exists already (path) can't be copied from a source");
 		if (!d->path && !d->source && !d->size_bytes) {
 			fail_in(e, "disks", d->name, "size_bytes", "a new disk needs a size");
 			return err_hint(e, "set size_bytes, or a source to copy, or the path of an image that exists");
@@ -220,7 +225,8 @@ static bool forwarded_before(const struct vm_spec *s, const struct vm_nic *n, si
 		for (size_t k = 0; k < (m == n ? i : m->forwards.n); k++) {
 			const struct vm_forward *g = &VM_FORWARDS(m)[k];
 
-			if (g->protocol == f->protocol && g->host_port == f->host_port && !strcmp(g->host_address, f->host_address))
+			if (g->protocol == f->protocol && g->host_port == f->host_port &&
+			    !strcmp(g->host_address, f->host_address))
 				return true;
 		}
 	return false;
@@ -237,9 +243,11 @@ static int check_forwards(const struct vm_spec *s, const struct vm_nic *n, struc
 
 		snprintf(row, sizeof(row), "forwards/%zu/host_port", i);
 		if (!f->host_port || !f->guest_port || !f->host_address)
-			return fail_in(e, "nics", n->name, row, "a forward needs host_address, host_port and guest_port");
+			return fail_in(e, "nics", n->name, row,
+				       "a forward needs host_address, host_port and guest_port");
 		if (s->engine == VM_ENGINE_QEMU && f->host_port < 1024) {
-			fail_in(e, "nics", n->name, row, "ports below 1024 can't be opened by a VM, which runs without privileges");
+			fail_in(e, "nics", n->name, row,
+				"ports below 1024 can't be opened by a VM, which runs without privileges");
 			return err_hint(e, "use a host_port from 1024 on, such as %u", (unsigned)(f->host_port + 8000));
 		}
 		if (forwarded_before(s, n, i))
@@ -259,7 +267,8 @@ static int check_nics(const struct vm_spec *s, struct err *e)
 			return fail_in(e, "nics", n->name, "network", "a NIC needs a network");
 		for (size_t k = 0; n->mac && k < i; k++)
 			if (VM_NICS(s)[k].mac && !strcasecmp(VM_NICS(s)[k].mac, n->mac))
-				return fail_in(e, "nics", n->name, "mac", "another NIC of this VM has the same address");
+				return fail_in(e, "nics", n->name, "mac",
+					       "another NIC of this VM has the same address");
 		r = check_forwards(s, n, e);
 		if (r)
 			return r;
@@ -278,7 +287,8 @@ static int check_places(const struct vm_spec *s, struct err *e)
 			return fail_in(e, all[i].map, all[i].name, "slot", "that slot is reserved");
 		for (size_t k = 0; k < i; k++) {
 			if (all[i].order && all[i].order == all[k].order)
-				return fail_in(e, all[i].map, all[i].name, "boot_order", "another device has the same boot order");
+				return fail_in(e, all[i].map, all[i].name, "boot_order",
+					       "another device has the same boot order");
 			if (*all[i].slot && *all[i].slot == *all[k].slot && all[i].scsi == all[k].scsi)
 				return fail_in(e, all[i].map, all[i].name, "slot", "another device has the same slot");
 		}

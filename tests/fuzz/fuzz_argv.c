@@ -10,9 +10,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static struct host make_host(bool kvm)
 {
-	return (struct host){ .memory_bytes = 1ull << 42, .kvm = { .usable = kvm, .gic = 3, .ipa_bits = 44, .max_vcpus = 512 },
-		.qemu = { .path = (char *)"/usr/bin/qemu-system-aarch64", .machine = (char *)"virt-7.2" },
-		.firmware = { .code = (char *)"/c", .vars = (char *)"/v" } };
+	return (struct host){ .memory_bytes = 1ull << 42,
+			      .kvm = { .usable = kvm, .gic = 3, .ipa_bits = 44, .max_vcpus = 512 },
+			      .qemu = { .path = (char *)"/usr/bin/qemu-system-aarch64", .machine = (char *)"virt-7.2" },
+			      .firmware = { .code = (char *)"/c", .vars = (char *)"/v" } };
 }
 
 /* Every option that may stand in a command line; after each comes a value that begins with no dash. */

@@ -90,9 +90,14 @@ static int open_image(struct run *r, const struct argv_fd *f)
 	const struct vm_disk *d = f->name ? field_vec_find(&r->spec.disks, sizeof(*d), f->name) : NULL;
 
 	if (f->what == ARGV_FD_FW_VARS && access(path, F_OK))
-		eq_int(run_program((const char *[]){ "qemu-img", "convert", "-f", "raw", "-O", "qcow2", r->host.firmware.vars, path, NULL }), 0);
+		eq_int(run_program((const char *[]){ "qemu-img", "convert", "-f", "raw", "-O", "qcow2",
+						     r->host.firmware.vars, path, NULL }),
+		       0);
 	else if (access(path, F_OK))
-		eq_int(run_program((const char *[]){ "qemu-img", "create", "-f", d && d->format == VM_FORMAT_QCOW2 ? "qcow2" : "raw", path, "64M", NULL }), 0);
+		eq_int(run_program((const char *[]){ "qemu-img", "create", "-f",
+						     d && d->format == VM_FORMAT_QCOW2 ? "qcow2" : "raw", path, "64M",
+						     NULL }),
+		       0);
 	return open(path, (f->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 }
 
@@ -102,7 +107,8 @@ static int open_kernel(const struct vm_spec *s)
 	bool idle = strstr(s->kernel.image, "idle");
 
 	memcpy(image, guest_head, sizeof(guest_head));
-	memcpy(image + sizeof(guest_head), idle ? guest_idle : guest_off, idle ? sizeof(guest_idle) : sizeof(guest_off));
+	memcpy(image + sizeof(guest_head), idle ? guest_idle : guest_off,
+	       idle ? sizeof(guest_idle) : sizeof(guest_off));
 	return file_memfd("kernel", image, sizeof(image), 0444);
 }
 
@@ -146,7 +152,10 @@ static bool start_in(struct run *r, const char *config)
 	struct err e = { 0 };
 	int fds[64];
 
-	json_t *j = json_parse(config, strlen(config), 8192, &e);
+	AUTO_FREE char *json = xstrdup(config);	/* written with ' for " */
+	for (char *q = json; (q = strchr(q, '\'')); )
+		*q = '"';
+	json_t *j = json_parse(json, strlen(json), 8192, &e);
 	ok(j && fields_decode(&vm_spec_fields, j, FIELDS_CREATE, &r->spec, &e) == 0);
 	json_decref(j);
 	vm_spec_freeze(&r->spec, &r->host, UUID);
@@ -251,14 +260,16 @@ static void starts(const char *config)
 	stop(&r);
 }
 
-#define KERNEL(name) "\"firmware\":\"kernel\",\"kernel\":{\"image\":\"[local] k/" name "\"}"
+#define MIB64 "67108864"
+#define RAM "'memory_bytes':134217728"
+#define KERNEL(name) "'firmware':'kernel','kernel':{'image':'[local] k/" name "'}"
 
 TEST(kernel_runs_and_ends)
 {
 	struct run r;
 	int status = -1;
 
-	if (!start(&r, "{" KERNEL("off") ",\"display\":\"none\",\"memory_bytes\":134217728}"))
+	if (!start(&r, "{" KERNEL("off") ",'display':'none'," RAM "}"))
 		return;
 	ok(read_until(r.serial, "K\n", 20));
 	ok(waitpid(r.pid, &status, 0) == r.pid);	/* PSCI SYSTEM_OFF ends QEMU */
@@ -269,47 +280,51 @@ TEST(kernel_runs_and_ends)
 
 TEST(kernel_with_everything)
 {
-	starts("{\"firmware\":\"kernel\",\"kernel\":{\"image\":\"[local] k/idle\",\"initrd\":\"[local] k/i\",\"command_line\":\"console=ttyAMA0 quiet\"},"
-	       "\"memory_bytes\":134217728,\"cpus\":3,\"disks\":{\"a\":{\"size_bytes\":67108864,\"boot_order\":1},"
-	       "\"b\":{\"size_bytes\":67108864,\"format\":\"raw\",\"bus\":\"nvme\"},\"c\":{\"size_bytes\":67108864,\"bus\":\"scsi\"},"
-	       "\"d\":{\"size_bytes\":67108864,\"read_only\":true}},\"cdroms\":{\"full\":{\"iso\":\"[local] x.iso\",\"boot_order\":2},\"empty\":{}},"
-	       "\"nics\":{\"lan\":{\"boot_order\":3},\"old\":{\"model\":\"e1000e\"}}}");
+	starts("{'firmware':'kernel','kernel':{'image':'[local] k/idle','initrd':'[local] k/i','command_line':'quiet'},"
+	       "" RAM ",'cpus':3,'disks':{'a':{'size_bytes':" MIB64 ",'boot_order':1},"
+	       "'b':{'size_bytes':" MIB64 ",'format':'raw','bus':'nvme'},'c':{'size_bytes':" MIB64 ",'bus':'scsi'},"
+	       "'d':{'size_bytes':" MIB64 ",'read_only':true}},"
+	       "'cdroms':{'full':{'iso':'[local] x.iso','boot_order':2},'empty':{}},"
+	       "'nics':{'lan':{'boot_order':3},'old':{'model':'e1000e'}}}");
 }
 
 TEST(read_only_disks)
 {
-	starts("{" KERNEL("idle") ",\"display\":\"none\",\"memory_bytes\":134217728,\"disks\":{"
-	       "\"a\":{\"size_bytes\":67108864,\"read_only\":true},\"b\":{\"size_bytes\":67108864,\"read_only\":true,\"bus\":\"scsi\"},"
-	       "\"c\":{\"size_bytes\":67108864,\"read_only\":true,\"bus\":\"nvme\"}}}");
+	starts("{" KERNEL("idle") ",'display':'none'," RAM ",'disks':{"
+	       "'a':{'size_bytes':" MIB64 ",'read_only':true},"
+	       "'b':{'size_bytes':" MIB64 ",'read_only':true,'bus':'scsi'},"
+	       "'c':{'size_bytes':" MIB64 ",'read_only':true,'bus':'nvme'}}}");
 }
 
 TEST(gic2_older_machine_other_cpus)
 {
-	starts("{" KERNEL("idle") ",\"accel\":\"tcg\",\"cpu_model\":\"cortex-a53\",\"gic\":\"2\",\"cpus\":8,\"memory_bytes\":134217728}");
-	starts("{" KERNEL("idle") ",\"accel\":\"tcg\",\"cpu_model\":\"max\",\"machine\":\"virt-6.2\",\"memory_bytes\":134217728}");
-	starts("{" KERNEL("idle") ",\"accel\":\"tcg\",\"cpu_model\":\"neoverse-n1\",\"cpus\":9,\"memory_bytes\":134217728}");
+	starts("{" KERNEL("idle") ",'accel':'tcg','cpu_model':'cortex-a53','gic':'2','cpus':8," RAM "}");
+	starts("{" KERNEL("idle") ",'accel':'tcg','cpu_model':'max','machine':'virt-6.2'," RAM "}");
+	starts("{" KERNEL("idle") ",'accel':'tcg','cpu_model':'neoverse-n1','cpus':9," RAM "}");
 }
 
 TEST(most_devices)
 {
 	char config[4096];
-	int n = snprintf(config, sizeof(config), "{" KERNEL("idle") ",\"memory_bytes\":134217728,\"disks\":{");
+	int n = snprintf(config, sizeof(config), "{" KERNEL("idle") "," RAM ",'disks':{");
 
 	for (int i = 0; i < VM_MAX_DISKS; i++)
-		n += snprintf(config + n, sizeof(config) - (size_t)n, "%s\"d%d\":{\"size_bytes\":67108864,\"boot_order\":%d}", i ? "," : "", i, i + 1);
-	n += snprintf(config + n, sizeof(config) - (size_t)n, "},\"nics\":{");
+		n += snprintf(config + n, sizeof(config) - (size_t)n,
+			      "%s'd%d':{'size_bytes':" MIB64 ",'boot_order':%d}", i ? "," : "", i, i + 1);
+	n += snprintf(config + n, sizeof(config) - (size_t)n, "},'nics':{");
 	for (int i = 0; i < VM_MAX_NICS; i++)
-		n += snprintf(config + n, sizeof(config) - (size_t)n, "%s\"n%d\":{}", i ? "," : "", i);
-	snprintf(config + n, sizeof(config) - (size_t)n, "},\"cdroms\":{\"a\":{},\"b\":{},\"c\":{},\"d\":{}}}");
+		n += snprintf(config + n, sizeof(config) - (size_t)n, "%s'n%d':{}", i ? "," : "", i);
+	snprintf(config + n, sizeof(config) - (size_t)n, "},'cdroms':{'a':{},'b':{},'c':{},'d':{}}}");
 	starts(config);
 }
 
-/* The pflash pair really boots: AAVMF tells its version on the serial line and goes on to look for something bootable. */
+/* The pflash pair really boots: AAVMF tells its version on the serial line and looks for a system. */
 TEST(uefi_boots)
 {
 	struct run r;
 
-	if (!start(&r, "{\"memory_bytes\":268435456,\"disks\":{\"root\":{\"size_bytes\":67108864,\"boot_order\":1}},\"nics\":{\"lan\":{}}}"))
+	if (!start(&r, "{'memory_bytes':268435456,"
+		       "'disks':{'root':{'size_bytes':" MIB64 ",'boot_order':1}},'nics':{'lan':{}}}"))
 		return;
 	handshake(&r, "\"status\": \"running\"");
 	ok(read_until(r.serial, "UEFI firmware", 40));
@@ -325,18 +340,23 @@ TEST(viewer_by_add_client)
 	char hello[13] = "";
 	struct iovec io = { (void *)"{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"v\"}}\n", 0 };
 	union { char room[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { .room = "" };
-	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &io, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 
-	if (!start(&r, "{" KERNEL("idle") ",\"memory_bytes\":134217728}"))
+	if (!start(&r, "{" KERNEL("idle") "," RAM "}"))
 		return;
 	handshake(&r, "\"status\": \"running\"");
 	ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
 	io.iov_len = strlen(io.iov_base);
-	*CMSG_FIRSTHDR(&m) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) };
+	*CMSG_FIRSTHDR(&m) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+					       .cmsg_type = SCM_RIGHTS,
+					       .cmsg_len = CMSG_LEN(sizeof(int)) };
 	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &pair[1], sizeof(int));
 	ok(sendmsg(r.qmp, &m, 0) == (ssize_t)io.iov_len);
 	ok(read_until(r.qmp, "\"return\": {}", 10));
-	say(r.qmp, "{\"execute\":\"add_client\",\"arguments\":{\"protocol\":\"vnc\",\"fdname\":\"v\",\"skipauth\":true}}\n");
+	say(r.qmp,
+	    "{\"execute\":\"add_client\",\"arguments\":{\"protocol\":\"vnc\",\"fdname\":\"v\",\"skipauth\":true}}\n");
 	ok(read_until(r.qmp, "\"return\": {}", 10));
 	close(pair[1]);
 	ok(recv(pair[0], hello, 12, MSG_WAITALL) == 12);
@@ -348,7 +368,8 @@ TEST(viewer_by_add_client)
 /* QEMU's own lock, through an fdset: the same file opened afresh for a second QEMU is refused. */
 TEST(second_qemu_on_the_same_disk_is_refused)
 {
-	static const char config[] = "{" KERNEL("idle") ",\"display\":\"none\",\"memory_bytes\":134217728,\"disks\":{\"a\":{\"size_bytes\":67108864}}}";
+	static const char config[] = "{" KERNEL("idle") ",'display':'none'," RAM ","
+				     "'disks':{'a':{'size_bytes':" MIB64 "}}}";
 	struct run r, second = { .qmp = -1, .serial = -1 };
 	struct err e = { 0 };
 	int status = -1;

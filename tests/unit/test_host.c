@@ -281,10 +281,12 @@ TEST(nothing_there)
 TEST(core_names)
 {
 	static const struct { uint32_t midr; const char *name; bool vhe; } all[] = {
-		{ 0x410fd034, "cortex-a53", false }, { 0x410fd083, "cortex-a72", false }, { 0x414fd0b1, "cortex-a76", true },
-		{ 0x412fd050, "cortex-a55", true }, { 0x411fd440, "cortex-x1", true }, { 0x413fd0c1, "neoverse-n1", true },
-		{ 0x411fd401, "neoverse-v1", true }, { 0x410fd4f0, "neoverse-v2", true }, { 0x481fd010, "tsv110", true },
-		{ 0x611f0221, "apple-m1-icestorm", true }, { 0x460f0010, "a64fx", true },
+		{ 0x410fd034, "cortex-a53", false }, { 0x410fd083, "cortex-a72", false },
+		{ 0x414fd0b1, "cortex-a76", true },  { 0x412fd050, "cortex-a55", true },
+		{ 0x411fd440, "cortex-x1", true },   { 0x413fd0c1, "neoverse-n1", true },
+		{ 0x411fd401, "neoverse-v1", true }, { 0x410fd4f0, "neoverse-v2", true },
+		{ 0x481fd010, "tsv110", true },	     { 0x611f0221, "apple-m1-icestorm", true },
+		{ 0x460f0010, "a64fx", true },
 	};
 
 	for (size_t i = 0; i < COUNT(all); i++) {

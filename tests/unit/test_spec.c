@@ -9,11 +9,16 @@
 #include "t.h"
 #include "text.h"
 
+#define SMALL "'cpus':1,'memory_bytes':33554432"
 #define UUID "6e1c0f3a-52b4-4d0e-9a57-0c1d2e3f4a5b"
 
 static int decode(struct vm_spec *s, const char *text, enum fields_mode mode, struct err *e)
 {
-	json_t *j = json_parse(text, strlen(text), 1 << 16, e);
+	AUTO_FREE char *json = xstrdup(text);	/* written with ' for " */
+
+	for (char *q = json; (q = strchr(q, '\'')); )
+		*q = '"';
+	json_t *j = json_parse(json, strlen(json), 1 << 16, e);
 	int r = j ? fields_decode(&vm_spec_fields, j, mode, s, e) : -1;
 
 	json_decref(j);
@@ -120,8 +125,9 @@ TEST(what_is_written_is_read)
 	struct vm_spec s, again = { 0 };
 	struct err e = { 0 };
 
-	create(&s, &h, "{\"description\":\"a \\\"b\\\" \\u00e9\",\"cpus\":4,\"disks\":{\"root\":{\"size_bytes\":1048576,\"bus\":\"scsi\"}},"
-	       "\"cdroms\":{\"cd0\":{}},\"nics\":{\"lan\":{\"forwards\":[{\"host_port\":2222,\"guest_port\":22}]}},\"autostart\":true}");
+	create(&s, &h, "{'description':'a, b=c \\u00e9','cpus':4,'disks':{'root':{'size_bytes':1048576,'bus':'scsi'}},"
+	       "'cdroms':{'cd0':{}},'nics':{'lan':{'forwards':[{'host_port':2222,'guest_port':22}]}},"
+	       "'autostart':true}");
 	AUTO_FREE char *one = encode(&s);
 	eq_int(decode(&again, one, FIELDS_STORED, &e), 0);
 	ok(fields_equal(&vm_spec_fields, &s, &again));
@@ -140,15 +146,15 @@ TEST(macs)
 	struct err e = { 0 };
 	uint8_t mac[6];
 
-	create(&s, &h, "{\"nics\":{\"a\":{},\"b\":{},\"c\":{\"mac\":\"52:54:00:12:34:56\"}}}");
+	create(&s, &h, "{'nics':{'a':{},'b':{},'c':{'mac':'52:54:00:12:34:56'}}}");
 	eq_int(text_mac(nic(&s, "a")->mac, mac), 0);
 	ok((mac[0] & 3) == 2);			/* locally administered, unicast */
 	ok(strcmp(nic(&s, "a")->mac, nic(&s, "b")->mac));
 	eq_str(nic(&s, "c")->mac, "52:54:00:12:34:56");
-	ok(decode(&other, "{\"nics\":{\"a\":{}}}", FIELDS_CREATE, &e) == 0);
+	ok(decode(&other, "{'nics':{'a':{}}}", FIELDS_CREATE, &e) == 0);
 	vm_spec_freeze(&other, &h, "7e1c0f3a-52b4-4d0e-9a57-0c1d2e3f4a5b");
 	ok(strcmp(nic(&s, "a")->mac, nic(&other, "a")->mac));
-	eq_int(decode(&s, "{\"nics\":{\"a\":{\"mac\":\"52:54:00:00:00:09\"}}}", FIELDS_PATCH, &e), -EINVAL);
+	eq_int(decode(&s, "{'nics':{'a':{'mac':'52:54:00:00:00:09'}}}", FIELDS_PATCH, &e), -EINVAL);
 	fields_fini(&vm_spec_fields, &s);
 	fields_fini(&vm_spec_fields, &other);
 }
@@ -164,7 +170,7 @@ TEST(macs_of_many)
 	struct vm_spec s;
 	int same = 0;
 
-	create(&s, &h, "{\"nics\":{\"a\":{},\"b\":{},\"c\":{},\"d\":{}}}");
+	create(&s, &h, "{'nics':{'a':{},'b':{},'c':{},'d':{}}}");
 	for (int i = 0; i < VMS; i++) {
 		text_uuid_random(uuid);
 		for (int k = 0; k < NICS; k++) {
@@ -190,17 +196,17 @@ TEST(slots_stay)
 	struct host h = tcg_host();
 	struct vm_spec s;
 
-	create(&s, &h, "{\"disks\":{\"a\":{\"size_bytes\":512},\"b\":{\"size_bytes\":512},\"c\":{\"size_bytes\":512,\"bus\":\"scsi\"}},"
-	       "\"cdroms\":{\"cd\":{}},\"nics\":{\"n\":{}}}");
+	create(&s, &h, "{'disks':{'a':{'size_bytes':512},'b':{'size_bytes':512},'c':{'size_bytes':512,'bus':'scsi'}},"
+	       "'cdroms':{'cd':{}},'nics':{'n':{}}}");
 	eq_int(disk(&s, "a")->slot, 8);
 	eq_int(disk(&s, "b")->slot, 9);
 	eq_int(disk(&s, "c")->slot, 1);
 	eq_int(VM_CDROMS(&s)->slot, 2);
 	eq_int(nic(&s, "n")->slot, 10);
-	patch(&s, &h, "{\"disks\":{\"a\":null}}");
+	patch(&s, &h, "{'disks':{'a':null}}");
 	eq_int(disk(&s, "b")->slot, 9);
 	eq_int(nic(&s, "n")->slot, 10);
-	patch(&s, &h, "{\"disks\":{\"d\":{\"size_bytes\":512},\"e\":{\"size_bytes\":512}}}");
+	patch(&s, &h, "{'disks':{'d':{'size_bytes':512},'e':{'size_bytes':512}}}");
 	eq_int(disk(&s, "d")->slot, 8);		/* free again */
 	eq_int(disk(&s, "e")->slot, 11);
 	fields_fini(&vm_spec_fields, &s);
@@ -213,11 +219,11 @@ TEST(slots_when_the_bus_changes)
 	struct err e = { 0 };
 	struct vm_spec s;
 
-	create(&s, &h, "{\"disks\":{\"a\":{\"size_bytes\":512,\"bus\":\"scsi\"},\"b\":{\"size_bytes\":512}},\"cdroms\":{\"cd\":{}}}");
-	patch(&s, &h, "{\"disks\":{\"a\":{\"bus\":\"virtio\"}}}");
+	create(&s, &h, "{'disks':{'a':{'size_bytes':512,'bus':'scsi'},'b':{'size_bytes':512}},'cdroms':{'cd':{}}}");
+	patch(&s, &h, "{'disks':{'a':{'bus':'virtio'}}}");
 	eq_int(disk(&s, "a")->slot, 9);
 	eq_int(disk(&s, "b")->slot, 8);
-	patch(&s, &h, "{\"disks\":{\"b\":{\"bus\":\"scsi\"}}}");
+	patch(&s, &h, "{'disks':{'b':{'bus':'scsi'}}}");
 	eq_int(vm_spec_check(&s, &h, &e), 0);
 	fields_fini(&vm_spec_fields, &s);
 }
@@ -228,14 +234,14 @@ TEST(slots_for_the_most_devices)
 	struct host h = tcg_host();
 	struct err e = { 0 };
 	struct vm_spec s;
-	int n = snprintf(text, sizeof(text), "{\"disks\":{");
+	int n = snprintf(text, sizeof(text), "{'disks':{");
 	uint32_t used = 0;
 
 	for (int i = 0; i < VM_MAX_DISKS; i++)
-		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s\"d%d\":{\"size_bytes\":512}", i ? "," : "", i);
-	n += snprintf(text + n, sizeof(text) - (size_t)n, "},\"nics\":{");
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s'd%d':{'size_bytes':512}", i ? "," : "", i);
+	n += snprintf(text + n, sizeof(text) - (size_t)n, "},'nics':{");
 	for (int i = 0; i < VM_MAX_NICS; i++)
-		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s\"n%d\":{}", i ? "," : "", i);
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s'n%d':{}", i ? "," : "", i);
 	snprintf(text + n, sizeof(text) - (size_t)n, "}}");
 	create(&s, &h, text);
 	for (size_t i = 0; i < s.disks.n; i++)
@@ -251,13 +257,16 @@ TEST(slots_for_the_most_devices)
 TEST(forged)
 {
 	static const struct { const char *text, *pointer; } all[] = {
-		{ "{\"cpus\":0,\"memory_bytes\":33554432}", "/cpus" },
-		{ "{\"cpus\":1,\"memory_bytes\":0}", "/memory_bytes" },
-		{ "{\"cpus\":1,\"memory_bytes\":33554432,\"nics\":{\"a\":{\"network\":\"\"}}}", "/nics/a/network" },
-		{ "{\"cpus\":1,\"memory_bytes\":33554432,\"nics\":{\"a\":{\"network\":\"nat\",\"forwards\":[{\"host_address\":\"\",\"host_port\":2222,\"guest_port\":1}]}}}",
+		{ "{'cpus':0,'memory_bytes':33554432}", "/cpus" },
+		{ "{'cpus':1,'memory_bytes':0}", "/memory_bytes" },
+		{ "{" SMALL ",'nics':{'a':{'network':''}}}", "/nics/a/network" },
+		{ "{" SMALL ",'nics':{'a':{'network':'nat',"
+		  "'forwards':[{'host_address':'','host_port':2222,'guest_port':1}]}}}",
 		  "/nics/a/forwards/0/host_port" },
-		{ "{\"cpus\":1,\"memory_bytes\":33554432,\"disks\":{\"a\":{\"size_bytes\":512,\"slot\":9},\"b\":{\"size_bytes\":512,\"slot\":9}}}", "/disks/b/slot" },
-		{ "{\"cpus\":1,\"memory_bytes\":33554432,\"disks\":{\"a\":{\"size_bytes\":512,\"slot\":3}}}", "/disks/a/slot" },
+		{ "{" SMALL ",'disks':{'a':{'size_bytes':512,'slot':9},'b':{'size_bytes':512,'slot':9}}}",
+		  "/disks/b/slot" },
+		{ "{" SMALL ",'disks':{'a':{'size_bytes':512,'slot':3}}}",
+		  "/disks/a/slot" },
 	};
 	struct host h = tcg_host();
 
@@ -277,7 +286,8 @@ TEST(sim_needs_nothing_of_the_host)
 	struct host nothing = { 0 };
 	struct vm_spec s;
 
-	create(&s, &nothing, "{\"engine\":\"sim\",\"cpus\":512,\"memory_bytes\":1099511627776,\"nics\":{\"a\":{\"forwards\":[{\"host_port\":22,\"guest_port\":22}]}}}");
+	create(&s, &nothing, "{'engine':'sim','cpus':512,'memory_bytes':1099511627776,"
+	       "'nics':{'a':{'forwards':[{'host_port':22,'guest_port':22}]}}}");
 	fields_fini(&vm_spec_fields, &s);
 }
 
@@ -286,7 +296,7 @@ TEST(without_a_host_only_the_spec_is_judged)
 	struct vm_spec s = { 0 };
 	struct err e = { 0 };
 
-	eq_int(decode(&s, "{\"accel\":\"kvm\",\"cpus\":500}", FIELDS_CREATE, &e), 0);
+	eq_int(decode(&s, "{'accel':'kvm','cpus':500}", FIELDS_CREATE, &e), 0);
 	eq_int(vm_spec_check(&s, NULL, &e), 0);
 	s.firmware = VM_FIRMWARE_KERNEL;
 	eq_int(vm_spec_check(&s, NULL, &e), -EINVAL);
@@ -309,7 +319,8 @@ TEST(compact)
 TEST(store_paths)
 {
 	static const char *const good[] = { "[local] a", "[local] a/b c.iso", "[x] ü" };
-	static const char *const bad[] = { "", "a", "/a", "[] a", "[local]", "[local] ", "[local]a", "local] a", "[local] a\tb" };
+	static const char *const bad[] = { "", "a", "/a", "[] a", "[local]", "[local] ", "[local]a", "local] a",
+					   "[local] a\tb" };
 	struct vm_spec s = { 0 };
 	struct err e = { 0 };
 
