@@ -149,7 +149,7 @@ static int on_echo(sd_event_source *s, int fd, uint32_t events, void *arg)
 		if (!held[fd])
 			held[fd] = xmalloc(65536);
 		n = recv(fd, held[fd], 65536, MSG_DONTWAIT);
-		if (n <= 0 && errno != EAGAIN) {
+		if (n == 0 || (n < 0 && errno != EAGAIN)) {
 			sd_event_source_disable_unref(s);
 			close(fd);
 			rig->ended++;
@@ -385,7 +385,8 @@ static void say_hello(const struct rig_how *h, int tcp)
 	int fds[2] = { tcp, h->bundle ? open(h->bundle, O_RDONLY | O_CLOEXEC) : -1 };
 
 	make_certificate(&cert, &key);
-	door_send(door, DOOR_HELLO, 0, &(struct door_hello){ .build = BUILD_ID, .listeners = 1, .uid = UID, .gid = UID,
+	door_send(door, DOOR_HELLO, 0, &(struct door_hello){ .build = h->build ? h->build : BUILD_ID, .listeners = 1,
+		.uid = h->as_root ? 0 : UID, .gid = UID,
 		.certificate = cert, .key = key, .requests_max = h->requests_max ? h->requests_max : 64, .events_credit = 64,
 		.connections_max = h->connections_max ? h->connections_max : 2048,
 		.connections_per_address = h->per_address ? h->per_address : 2048,
@@ -439,21 +440,26 @@ void rig_start(const struct rig_how *how)
 		usleep(10000);
 }
 
-void rig_stop(void)
+int rig_end(void)
 {
 	int status = 0;
-
 	char command[128];
+
 	kill(rig->fake, SIGTERM);	/* the door's end is the front's end */
 	while (wait(&status) < 0 && errno == EINTR)
 		;
-	eq_int(status, 0);
 	static const char *const names[] = { "socket", "stored", "sent" };
 	for (size_t i = 0; i < COUNT(names); i++) {
 		snprintf(command, sizeof(command), "%s/%s", rig->folder, names[i]);
 		unlink(command);
 	}
 	rmdir(rig->folder);
+	return status;
+}
+
+void rig_stop(void)
+{
+	eq_int(rig_end(), 0);
 }
 
 bool rig_wait(bool (*cond)(void))

@@ -16,9 +16,10 @@ struct rig {			/* shared with the fake */
 };
 extern struct rig *rig;
 
-struct rig_how { unsigned requests_max, connections_max, per_address, head_ms, idle_ms, ring; const char *bundle; };
+struct rig_how { unsigned requests_max, connections_max, per_address, head_ms, idle_ms, ring; const char *bundle, *build; bool as_root; };
 void rig_start(const struct rig_how *how);	/* zero fields: generous defaults */
 void rig_stop(void);
+int rig_end(void);		/* the same, but its wait status is the caller's to judge */
 bool rig_wait(bool (*cond)(void));		/* up to 5 s */
 
 enum via { UNIX, TLS };
