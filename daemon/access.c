@@ -463,7 +463,6 @@ void access_free(struct access *a)
 		return;
 	logins_free(a);
 	lane_free(a->nss);
-	a->c->fronts = NULL;	/* they are gone, or go: their streams need no end of ours */
 	for (size_t i = 0; (u = map_next(a->users, &i, NULL)); ) {
 		access_remove_user(a, u);
 		user_free(u);

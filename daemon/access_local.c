@@ -94,7 +94,8 @@ static void lookup_done(struct job *j, const struct err *e)
 			 l->name, uid);
 	else
 		who_of_user(&w, WHO_UNIX, u);
-	l->done(l->arg, &w);
+	if (!l->a->c->stopping)		/* else who asked is gone */
+		l->done(l->arg, &w);
 	free(l->gids);
 	free(l);
 }
