@@ -307,7 +307,7 @@ static int decode(struct req *r, const char *p, size_t n, struct err *e)
 	if (r->route->flags & ROUTE_PATCH)
 		return json_is_object(r->json) ? 0 : fail_at(e, "", "the body must be a JSON object");
 	r->in = xcalloc(1, r->route->in->size);
-	return fields_decode(r->route->in, r->json, FIELDS_CREATE, r->in, e);
+	return fields_decode(r->route->in, r->json, r->route->flags & ROUTE_STORED ? FIELDS_STORED : FIELDS_CREATE, r->in, e);
 }
 
 void req_body(struct req *r, const void *p, size_t n)

@@ -18,6 +18,7 @@ enum route_flag {
 	ROUTE_IF_MATCH  = 1 << 8,	/* honours If-Match against the object's revision */
 	ROUTE_NO_CONTENT = 1 << 9,	/* 204 */
 	ROUTE_CREATED   = 1 << 10,	/* 201 with Location */
+	ROUTE_STORED    = 1 << 11,	/* the body is what another answer of ours gave: read-only rows and all */
 };
 
 struct route_query { const char *name, *type, *help; };	/* type: string, integer, boolean */
