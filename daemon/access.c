@@ -258,6 +258,8 @@ static void who_is(struct who *w, enum who_via via, const struct user *u, enum r
 	snprintf(w->key, sizeof w->key, "%s", key);
 }
 
+static bool expired(const struct token *t) { return t->over || (t->expires && t->expires <= now_usec()); }
+
 static int identify_token(struct access *a, const char *authorization, struct who *ret, struct err *e)
 {
 	const char *secret = authorization + 6;
@@ -274,7 +276,7 @@ static int identify_token(struct access *a, const char *authorization, struct wh
 		fail(e, ERR_UNAUTHENTICATED, "the token is not known here; it may have been deleted");
 		return err_hint(e, "POST /api/v1/tokens makes another");
 	}
-	if (t->over || (t->expires && t->expires <= now_usec())) {
+	if (expired(t)) {
 		text_time_format(t->expires, when);
 		fail(e, ERR_UNAUTHENTICATED, "the token \"%s\" of %s has expired at %s", t->name, t->user->name, when);
 		return err_hint(e, "POST /api/v1/tokens makes another");
@@ -343,12 +345,40 @@ int access_identify(struct croft *c, const struct door_request *head, struct who
 
 bool access_valid(struct croft *c, const struct who *w)
 {
-	const struct session *s = *w->key ? map_get(c->access->sessions, w->key) : NULL;
-	const struct token *t = *w->key ? map_get(c->access->tokens_by_hash, w->key) : NULL;
+	const struct access *a = c->access;
+	const struct session *s = map_get(a->sessions, w->key);
+	const struct token *t = map_get(a->tokens_by_hash, w->key);
+	struct who now = *w;
 
-	if (!*w->key)
-		return true;
-	return (s && s->expires > now_usec()) || (t && !t->over && (!t->expires || t->expires > now_usec()));
+	switch (w->via) {
+	case WHO_SESSION:
+		return s && s->expires > now_usec() && role_perms(s->user->role) == w->perms;
+	case WHO_TOKEN:
+		return t && !expired(t) && (role_perms(t->user->role) & role_perms(t->role)) == w->perms;
+	case WHO_UNIX:
+		access_refresh(c, &now);
+		return now.via == WHO_UNIX && now.perms == w->perms;
+	case WHO_NOBODY: case WHO_CROFT:
+		break;
+	}
+	return true;
+}
+
+void access_refresh(struct croft *c, struct who *w)
+{
+	const struct user *u = w->via == WHO_UNIX && *w->user_id ? map_get(c->access->users, w->user_id) : NULL;
+
+	if (w->via != WHO_UNIX || strcmp(w->name, "root") == 0)	/* uid 0 alone has that name here */
+		return;
+	if (u) {
+		w->role = u->role;
+		w->perms = role_perms(u->role);
+	} else {
+		struct who gone = {};
+
+		snprintf(gone.why, sizeof gone.why, "the Croft user %s was deleted", w->name);
+		*w = gone;
+	}
 }
 
 void who_of_user(struct who *w, enum who_via via, const struct user *u) { who_is(w, via, u, u->role, ""); }

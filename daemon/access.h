@@ -16,7 +16,10 @@ void access_free(struct access *a);
 int access_identify(struct croft *c, const struct door_request *head, struct who *ret, struct err *e);
 /* A local user: resolves uid in the auth lane (NSS may block) and calls @done in the loop. uid 0 is answered at once. */
 void access_local(struct croft *c, uid_t uid, int peer_fd, void (*done)(void *arg, const struct who *w), void *arg);
-/* Is the session or token of @w still good? Asked before events and for streams; "" key: yes. */
+/* Is @w still who it was: its session or token good, its user there, with the same permissions? Asked before events and
+ * for streams. */
 bool access_valid(struct croft *c, const struct who *w);
+/* A local user's connection lives on while the Croft user changes: @w is brought up to date, maybe to WHO_NOBODY. */
+void access_refresh(struct croft *c, struct who *w);
 /* The admin at first start: creates it, *ret_password is owned by the caller and printed once. NULL when users exist. */
 int access_first_admin(struct croft *c, char **ret_password, struct err *e);

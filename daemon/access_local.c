@@ -89,7 +89,7 @@ static void lookup_done(struct job *j, const struct err *e)
 			 l->name, uid);
 	else if (!l->member)
 		snprintf(w.why, sizeof w.why, "the local user %s (uid %u) is not in the group " GROUP, l->name, uid);
-	else if (!u || strcmp(u->name, l->name) != 0)
+	else if (!u || strcmp(u->name, l->name) != 0 || strcmp(u->name, "root") == 0)
 		snprintf(w.why, sizeof w.why, "the local user %s (uid %u) is in the group " GROUP ", but no Croft user has that name",
 			 l->name, uid);
 	else

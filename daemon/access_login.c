@@ -75,7 +75,8 @@ static void login_done(struct job *j, const struct err *e)
 		login_end(l, NULL, e);
 	} else {
 		if (lockout_failed(a->lockout, l->name, l->peer, mono_usec()))
-			log_note("too many failed logins from %s: locked for %d s", l->address, LOCKOUT_S);
+			log_note("too many failed logins of %s from %s: locked for %d s", u ? u->name : "unknown users", l->address,
+				 LOCKOUT_S);
 		fail(&wrong, ERR_UNAUTHENTICATED, "the name or the password is wrong");
 		err_hint(&wrong, "an admin sets a new password with vmctl user set NAME, or root on the host itself");
 		login_end(l, NULL, &wrong);

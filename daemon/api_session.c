@@ -238,6 +238,7 @@ static void api_password(struct req *r)
 		err_hint(&e, "PATCH /api/v1/users/{user} sets that of any user");
 		req_fail(r, &e);
 	} else if (claim_take(&r->c->access->claim, r)) {
+		idempotency_end(r);	/* its request without secrets says nothing */
 		login_check(r->c->access, u->name, r->head.peer, in->old, on_old, r);
 	}
 }

@@ -322,13 +322,16 @@ static void follow_done(struct db_job *j, const struct err *e)
 	struct reading *rd = (struct reading *)j;
 	struct req *r = rd->r;
 	struct events *es = r->c->events;
-	struct audience *a = e || !r->front ? NULL : audience_get(es, r->who.perms, rd->kinds);
+	bool gone = !access_valid(r->c, &r->who);
+	struct audience *a = e || gone || !r->front ? NULL : audience_get(es, r->who.perms, rd->kinds);
 	struct buf b AUTO_BUF = BUF_INIT(REPLAY_MAX + 1024);
 	char key[24];
 
 	if (!a) {
 		if (e)
 			req_fail(r, e);
+		else if (gone)
+			req_failf(r, ERR_UNAUTHENTICATED, "your login has ended");
 		else
 			req_failf(r, ERR_UNAVAILABLE, "too many different followers of events");
 		reading_free(rd);
@@ -413,6 +416,8 @@ static void poll_answer(struct req *r)
 	timer_disarm(&r->deadline);
 	if (req_query_u64(r, "after", 0, INT64_MAX, &after, &e) < 0 || req_query_u64(r, "limit", 100, 1000, &limit, &e) < 0)
 		req_fail(r, &e);
+	else if (!access_valid(r->c, &r->who))
+		req_failf(r, ERR_UNAUTHENTICATED, "your login has ended");
 	else
 		reading_start(r, after, limit, false, list_done);
 }

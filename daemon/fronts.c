@@ -157,6 +157,7 @@ static void begin(struct front *f, uint64_t id, const struct door_request *head)
 	timer_arm(&f->deadline, f->fs->c->ev, IDLE_USEC, idle_over, f);
 	if (!ticket_open(f, head->ticket, &who))
 		who = (struct who){ .why = "the connection's ticket is not ours" };
+	access_refresh(f->fs->c, &who);
 	/* A token or session that is sent along counts instead: the unix socket serves them like any other. */
 	req_begin(f->fs->c, f, id, head, head->authorization ? NULL : &who);
 }
@@ -495,6 +496,7 @@ void fronts_withdraw(struct fronts *fs, const char *key)
 	for (struct front *f = NULL; (f = fronts_next(fs, f)); )
 		for (int i = 0; i < BUCKETS; i++)
 			LIST_FOR(r, &f->reqs[i], struct req, in_front)
-				if ((r->phase == REQ_FOLLOWING || r->phase == REQ_JOINED) && strcmp(r->who.key, key) == 0)
+				if ((r->phase == REQ_FOLLOWING || r->phase == REQ_JOINED) &&
+				    (strcmp(r->who.key, key) == 0 || strcmp(r->who.user_id, key) == 0))
 					req_withdraw(r);
 }

@@ -329,7 +329,8 @@ static int check_permission(struct req *r, struct err *e)
 		return 0;
 	if (*r->who.why) {
 		fail(e, ERR_FORBIDDEN, "%s", r->who.why);
-		return err_hint(e, "ask an admin of this host, or run the command as root");
+		return err_hint(e, "root lets a local user in: add it to the group croft (usermod -aG croft NAME), and create a Croft user"
+				" of the same name (vmctl user); or run the command as root");
 	}
 	if (r->who.via == WHO_NOBODY) {
 		fail(e, ERR_UNAUTHENTICATED, "%s %s needs a login", r->head.method, r->head.path);
