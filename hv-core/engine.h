@@ -1,6 +1,6 @@
 /* engine.h: what drives guests, behind one small interface, and the inside of struct vm, for vm*.c and the engines.
- * An engine tells what it sees by vm_saw() and ends what it was asked by vm_op_end(). vm_saw(SAW_END) frees the run-time
- * part by detach(): it is the last thing that an engine does in a callback. */
+ * An engine tells what it sees by vm_saw() and ends what it was asked by vm_op_end(). vm_saw(SAW_END) frees the
+ * run-time part by detach(): it is the last thing that an engine does in a callback. */
 #pragma once
 #include "list.h"
 #include "loop.h"
@@ -28,7 +28,7 @@ struct engine {
 	void (*kill)(struct vm *vm, enum vm_why why);	/* at once; SAW_END follows */
 	/* A viewer of a live VM. 0: @fd was taken. -EAGAIN: not yet; it is parked until vm_viewers_hand_over(). */
 	int (*serial)(struct vm *vm, int fd);
-	void (*probe)(struct vm *vm);			/* once a round: see whether it still answers. May be NULL */
+	void (*probe)(struct vm *vm);			/* once a round: does it still answer? May be NULL */
 	void (*detach)(struct vm *vm);			/* free the run-time part; a real guest goes on */
 	void (*status)(const struct vm *vm, struct vm_status *s);	/* accel, pid, as_of, note of a live VM */
 };
@@ -42,7 +42,7 @@ struct vms {
 	size_t nvms;
 };
 
-struct vm {			/* 5,000 of these are defined on a large host: what only a running one needs is in run */
+struct vm {			/* a large host defines 5,000: what only a running one needs is in run */
 	struct vms *vms;				/* borrowed */
 	const struct engine *engine;
 	char *name;					/* owned */
@@ -59,7 +59,8 @@ struct vm {			/* 5,000 of these are defined on a large host: what only a running
 /* Something was seen. @last goes with SAW_END: how it ended (copied). */
 void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last);
 void vm_noted(struct vm *vm);				/* status changed, state did not */
-void vm_op_end(struct vm_op *op, const struct err *e);	/* takes @op: done is called soon, from the loop; NULL: success */
+/* Takes @op: done is called soon, from the loop. @e NULL: success. */
+void vm_op_end(struct vm_op *op, const struct err *e);
 
 /* vm_last.c */
 struct vm_end;						/* run.h */

@@ -62,9 +62,10 @@ static void on_ended(void *arg, const struct vm_end *end)
 static void on_failed(void *arg, const struct err *e)
 {
 	struct guest *g = arg;
-	struct vm_last last = { .why = g->why ? g->why : VM_WHY_START_FAILED, .when_usec = now_usec(), .exit_code = -1 };
+	struct vm_last last = { .why = g->why, .when_usec = now_usec(), .exit_code = -1 };
 
 	if (!g->found) {
+		last.why = g->why ? g->why : VM_WHY_START_FAILED;
 		snprintf(last.message, sizeof(last.message), "%s", e->msg);
 		vm_saw(g->vm, VM_SAW_END, &last);
 		return;
@@ -202,7 +203,8 @@ static void qemu_probe(struct vm *vm)
 		return;				/* these have deadlines of their own */
 	else if (!g->qmp)
 		guest_connect(g);
-	else if (vm->state == VM_DEGRADED || mono_usec() - qmp_heard_usec(g->qmp) >= (int64_t)vm->vms->how.round_usec / 2)
+	else if (vm->state == VM_DEGRADED ||
+		 mono_usec() - qmp_heard_usec(g->qmp) >= (int64_t)vm->vms->how.round_usec / 2)
 		guest_ask_status(g);
 }
 
@@ -261,7 +263,8 @@ static void on_screen(void *arg, json_t *result, const struct err *e)
 	struct guest *g = op->vm->run;
 
 	if (e && e->code == ERR_STATE)		/* QEMU did not take it: it must not keep it either */
-		qmp_call(g->qmp, "closefd", json_pack("{s:o}", "fdname", fd_name(op)), -1, g->vm->vms->how.answer_usec, NULL, NULL);
+		qmp_call(g->qmp, "closefd", json_pack("{s:o}", "fdname", fd_name(op)), -1,
+			 g->vm->vms->how.answer_usec, NULL, NULL);
 	on_asked(op, NULL, e);
 }
 
@@ -274,8 +277,8 @@ static void on_screen_sent(void *arg, json_t *result, const struct err *e)
 	if (e)
 		on_asked(op, NULL, e);
 	else
-		qmp_call(g->qmp, "add_client", json_pack("{s:s, s:o, s:b}", "protocol", "vnc", "fdname", fd_name(op), "skipauth", 1),
-			 -1, g->vm->vms->how.answer_usec, on_screen, op);
+		qmp_call(g->qmp, "add_client", json_pack("{s:s, s:o, s:b}", "protocol", "vnc", "fdname", fd_name(op),
+			 "skipauth", 1), -1, g->vm->vms->how.answer_usec, on_screen, op);
 }
 
 static void qemu_ask(struct vm *vm, struct vm_op *op, int fd)

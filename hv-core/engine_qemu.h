@@ -25,5 +25,5 @@ void guest_kill(struct guest *g, enum vm_why why);
 /* The monitor may be connected: do so, unless it is. What it says becomes events of the VM. */
 void guest_connect(struct guest *g);
 void guest_ask_status(struct guest *g);
-void guest_on_again(void *arg);			/* of the timer again: find, connect or give up what is missing */
+void guest_on_again(void *arg);	/* of the timer again: find, connect or give up what is missing */
 void guest_silent(struct guest *g, const char *why);

@@ -99,12 +99,14 @@ static void on_io_error(struct guest *g, json_t *data)
 {
 	const char *action = json_string_value(json_object_get(data, "action"));
 	const char *node = json_string_value(json_object_get(data, "node-name"));
+	bool full;
 
 	if (!action || strcmp(action, "stop"))
 		return;
+	full = json_is_true(json_object_get(data, "nospace"));
 	free(g->note);
 	g->note = xasprintf("%.40s %s, then resume it", node ? node : "a disk",
-			    json_is_true(json_object_get(data, "nospace")) ? "has no space left: make room" : "failed: repair it");
+			    full ? "has no space left: make room" : "failed: repair it");
 }
 
 static void on_panic(struct guest *g, json_t *data)
@@ -178,7 +180,8 @@ static void on_monitor_end(void *arg, const char *why)
 void guest_connect(struct guest *g)
 {
 	struct qmp_how how = {
-		.ev = g->vm->vms->how.ev, .ready = on_ready, .event = on_event, .late = on_late, .ended = on_monitor_end, .arg = g,
+		.ev = g->vm->vms->how.ev, .ready = on_ready, .event = on_event, .late = on_late,
+		.ended = on_monitor_end, .arg = g,
 	};
 	struct err e = { 0 };
 	int fd;

@@ -60,7 +60,8 @@ static int sim_serial(struct vm *vm, int fd)
 	w->fd = fd;
 	list_append(&sim->viewers, &w->in_sim);
 	sim->nviewers++;
-	n = snprintf(banner, sizeof(banner), "Simulated VM %s: no guest runs here; what you type comes back.\r\n", vm->name);
+	n = snprintf(banner, sizeof(banner), "Simulated VM %s: no guest runs here; what you type comes back.\r\n",
+		     vm->name);
 	if (send(fd, banner, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ||
 	    sd_event_add_io(vm->vms->how.ev, &w->src, fd, EPOLLIN, on_typed, w) < 0)
 		viewer_free(w);

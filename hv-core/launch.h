@@ -6,7 +6,7 @@
 
 struct vm_launch {
 	struct argv argv;	/* owned */
-	int *fds;		/* owned: argv.nfds of them, each opened afresh; -1 for what croft-vm makes (QMP, serial) */
+	int *fds;		/* owned: argv.nfds, each opened afresh; -1 for what croft-vm makes (QMP, serial) */
 	uid_t uid;		/* what QEMU runs as */
 	gid_t gid;
 	const char *qemu_version;	/* borrowed, or NULL */

@@ -217,8 +217,8 @@ static void on_deadline(void *arg)
 static struct call *call_new(struct qmp *q, const char *command, json_t *args, int fd, qmp_done done, void *arg)
 {
 	struct call *c = xnew(call);
-	json_t *m = args ? json_pack("{s:s, s:o, s:I}", "execute", command, "arguments", args, "id", (json_int_t)++q->last_id)
-		: json_pack("{s:s, s:I}", "execute", command, "id", (json_int_t)++q->last_id);
+	json_t *m = json_pack("{s:s, s:o*, s:I}", "execute", command, "arguments", args,
+			      "id", (json_int_t)++q->last_id);
 
 	c->text = m ? json_dumps(m, JSON_COMPACT) : NULL;
 	json_decref(m);
@@ -234,7 +234,8 @@ static struct call *call_new(struct qmp *q, const char *command, json_t *args, i
 	return c;
 }
 
-void qmp_call(struct qmp *q, const char *command, json_t *args, int fd, uint64_t deadline_usec, qmp_done done, void *arg)
+void qmp_call(struct qmp *q, const char *command, json_t *args, int fd, uint64_t deadline_usec, qmp_done done,
+	      void *arg)
 {
 	struct call *c = call_new(q, command, args, fd, done, arg);
 
@@ -285,7 +286,7 @@ static void on_capabilities(void *arg, json_t *result, const struct err *e)
 	struct qmp *q = arg;
 
 	if (!result)
-		return;			/* the connection has ended, or QEMU refuses; who waits for ready has a deadline */
+		return;			/* over, or QEMU refuses; who waits for ready has a deadline */
 	q->ready = true;
 	q->how.ready(q->how.arg);
 }

@@ -19,16 +19,17 @@ struct qmp_how {
 	sd_event *ev;
 	void (*ready)(void *arg);			/* greeting and capabilities are done */
 	void (*event)(void *arg, const char *name, json_t *data);	/* @data may be NULL; borrowed */
-	void (*late)(void *arg);			/* an answer came after its deadline: it lives again. May be NULL */
+	void (*late)(void *arg);		/* an answer came after its deadline: it lives again. May be NULL */
 	void (*ended)(void *arg, const char *why);	/* once; the caller then frees, there or later */
 	void *arg;
 };
-/* @fd: a connected stream socket, owned from now on. There is no deadline for the greeting: who waits for ready has it. */
+/* @fd: a connected stream socket, owned from now on. The greeting has no deadline: who waits for ready has. */
 struct qmp *qmp_new(const struct qmp_how *how, int fd);
 /* Calls that are still open end with ERR_INTERRUPTED before this returns. Fine inside every callback; NULL is fine. */
 void qmp_free(struct qmp *q);
 /* Queue @command. @args is taken (may be NULL). @fd is sent along (SCM_RIGHTS) and owned from now on; -1: none.
  * @done may be NULL; it is never called inside qmp_call. A call that is past its deadline before it was sent is never
  * sent; one that was sent may still take effect. May be called before ready. */
-void qmp_call(struct qmp *q, const char *command, json_t *args, int fd, uint64_t deadline_usec, qmp_done done, void *arg);
+void qmp_call(struct qmp *q, const char *command, json_t *args, int fd, uint64_t deadline_usec, qmp_done done,
+	      void *arg);
 int64_t qmp_heard_usec(const struct qmp *q);		/* CLOCK_MONOTONIC of the last complete line from QEMU */

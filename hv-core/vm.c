@@ -152,7 +152,8 @@ static const char *way_out(enum vm_state s)
 
 static int refused(const struct vm *vm, enum vm_event ask, struct err *e)
 {
-	fail(e, ERR_STATE, "%s is not possible: VM \"%s\" is %s", vm_event_name(ask), vm->name, vm_state_names[vm->state]);
+	fail(e, ERR_STATE, "%s is not possible: VM \"%s\" is %s", vm_event_name(ask), vm->name,
+	     vm_state_names[vm->state]);
 	return err_hint(e, "%s", way_out(vm->state));
 }
 

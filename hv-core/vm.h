@@ -134,9 +134,11 @@ void vms_free(struct vms *v);				/* every VM was freed before; NULL is fine */
 
 typedef void (*vm_done)(void *arg, const struct err *e);
 
-/* @uuid canonical text; @name copied (for messages); @owner is handed to on_change. Off, whatever runs: see vm_attach. */
+/* @uuid canonical text; @name copied (for messages); @owner is handed to on_change. It begins as
+ * off, whatever runs: see vm_attach. */
 struct vm *vm_new(struct vms *v, const struct engine *engine, const char *uuid, const char *name, void *owner);
-void vm_free(struct vm *vm);	/* lets go; never ends a guest. What was asked ends with ERR_INTERRUPTED. NULL is fine */
+/* Lets go; never ends a guest. What was asked ends with ERR_INTERRUPTED. NULL is fine. */
+void vm_free(struct vm *vm);
 void vm_rename(struct vm *vm, const char *name);
 const char *vm_name(const struct vm *vm);
 void vm_uuid(const struct vm *vm, char out[37]);
@@ -150,12 +152,14 @@ void vm_set_last(struct vm *vm, const struct vm_last *last);
 void vm_last_from_run(const struct run_folder *r, struct vm_last *ret);
 
 struct vm_launch;			/* launch.h; the sim needs none: NULL */
-int vm_start(struct vm *vm, struct vm_launch *l, vm_done done, void *arg, struct err *e);	/* done: it runs. @l is taken, always */
+/* done: it runs. @l is taken, always. */
+int vm_start(struct vm *vm, struct vm_launch *l, vm_done done, void *arg, struct err *e);
 void vm_go(struct vm *vm);		/* after on_parked; nothing happens when the start is no more */
 /* Take up a VM that outlived a croftd: run_scan found RUN_RUNNING in its folder. Then done(NULL) when its monitor has
  * answered; with an error it is degraded, and tried again every round. */
 int vm_attach(struct vm *vm, vm_done done, void *arg, struct err *e);
-int vm_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: the guest was told; the end is a change */
+/* done: the guest was told. Its end is a change of state. */
+int vm_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_reset(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_resume(struct vm *vm, vm_done done, void *arg, struct err *e);

@@ -78,7 +78,8 @@ int vm_viewers_park(struct vm *vm, int fd, struct err *e)
 	int r;
 
 	if (vm->parked && vm->parked->n == VIEWERS_MAX)
-		return fail(e, ERR_BUSY, "%u viewers wait at the serial line of VM \"%s\" already", VIEWERS_MAX, vm->name);
+		return fail(e, ERR_BUSY, "%u viewers wait at the serial line of VM \"%s\" already", VIEWERS_MAX,
+			    vm->name);
 	w = xnew(viewer);
 	if (house && vm->engine->attach) {		/* no history is no reason to refuse a viewer */
 		vm_uuid(vm, uuid);

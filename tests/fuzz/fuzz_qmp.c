@@ -1,5 +1,5 @@
-/* fuzz_qmp.c: any bytes from QEMU, in pieces of any size, are events and answers or the end of the connection; each call
- * is ended exactly once. The first byte says how large the pieces are and whether callbacks free the client. */
+/* fuzz_qmp.c: any bytes from QEMU, in pieces of any size, are events and answers or the end of the connection; each
+ * call is ended exactly once. The first byte says how large the pieces are and whether callbacks free the client. */
 // LINK: hv-core
 #include <assert.h>
 #include <stdlib.h>
