@@ -293,7 +293,7 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-static void reading_start(struct req *r, uint64_t after, uint64_t limit, bool frames,
+static struct reading *reading_start(struct req *r, uint64_t after, uint64_t limit, bool frames,
 			  void (*done)(struct db_job *, const struct err *))
 {
 	struct reading *rd = xnew(reading);
@@ -307,6 +307,7 @@ static void reading_start(struct req *r, uint64_t after, uint64_t limit, bool fr
 	snprintf(rd->kinds, sizeof rd->kinds, "%.127s", req_query(r, "kinds", kinds) ?: "");
 	rd->out = (struct buf)BUF_INIT(REPLAY_MAX);
 	db_run(r->c->db, &rd->job, read_work, done);
+	return rd;
 }
 
 static void reading_free(struct reading *rd)
@@ -321,14 +322,22 @@ static void follow_done(struct db_job *j, const struct err *e)
 {
 	struct reading *rd = (struct reading *)j;
 	struct req *r = rd->r;
+
+	if (!r) {
+		reading_free(rd);
+		return;
+	}
 	struct events *es = r->c->events;
 	bool gone = !access_valid(r->c, &r->who);
 	struct audience *a = e || gone || !r->front ? NULL : audience_get(es, r->who.perms, rd->kinds);
 	struct buf b AUTO_BUF = BUF_INIT(REPLAY_MAX + 1024);
 	char key[24];
 
+	r->wait_arg = NULL;
 	if (!a) {
-		if (e)
+		if (r->phase == REQ_FOLLOWING)
+			req_withdraw(r);	/* the client asks again from its last event */
+		else if (e)
 			req_fail(r, e);
 		else if (gone)
 			req_failf(r, ERR_UNAUTHENTICATED, "your login has ended");
@@ -367,8 +376,8 @@ static void follow_done(struct db_job *j, const struct err *e)
 
 void event_again(struct req *r, uint64_t after)
 {
-	if (r->phase == REQ_FOLLOWING)
-		reading_start(r, after, EVENTS_KEPT, true, follow_done);
+	if (r->phase == REQ_FOLLOWING && !r->wait_arg)
+		r->wait_arg = reading_start(r, after, EVENTS_KEPT, true, follow_done);
 }
 
 void event_unfollow(struct req *r)
@@ -376,6 +385,10 @@ void event_unfollow(struct req *r)
 	if (r->phase != REQ_FOLLOWING)
 		return;
 	struct audience *a = r->stream_arg;
+
+	if (r->wait_arg)	/* it reads again, and is gone meanwhile */
+		((struct reading *)r->wait_arg)->r = NULL;
+	r->wait_arg = NULL;
 	struct map *m = r->front ? at(r->front, false) : NULL;
 	char key[24];
 	struct following *fo = m ? map_get(m, id_key(a->id, key)) : NULL;
