@@ -129,7 +129,7 @@ INC.daemon += $O
 INC.daemon/front += $O
 INC.tests/front := $(INC.tests/unit) $O
 INC.tests/unit += tests/front $O
-$(patsubst %.c,$O/%,$(wildcard tests/unit/test_front_*.c)): | $O/croft-front
+$(patsubst %.c,$O/%,$(wildcard tests/unit/test_front_*.c)): | $O/croft-front $O/bundle
 $O/bundle: web/bundle.c daemon/front/bundle.h hv-core/base/err.h
 	@mkdir -p $(@D)
 	$(HOSTCC) -std=gnu17 -O2 -g -D_GNU_SOURCE $(WARN) -Ihv-core/base -Idaemon/front -o $@ $< -lz -lgnutls

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "mem.h"
 #include "rig.h"
+#include "text.h"
 
 #define BOTH(v) for (enum via v = UNIX; v <= TLS; v++)
 
@@ -329,17 +330,18 @@ TEST(malformed_requests_are_refused)
 
 TEST(heads_are_bounded)
 {
-	char *text = xcalloc(1, 400000), body[1024];
+	enum { CAP = 400000 };
+	char *text = xmalloc(CAP), body[1024];
 
 	rig_start(&(struct rig_how){ 0 });
 	BOTH(v) {
-		sprintf(text, "GET /api/%09000d HTTP/1.1\r\nHost: h\r\n\r\n", 1);
+		snprintf(text, CAP, "GET /api/%09000d HTTP/1.1\r\nHost: h\r\n\r\n", 1);
 		eq_int(ask(v, text, body, sizeof(body)), 414);
 		ok(strstr(body, "\"status\":414"));
-		sprintf(text, "GET /api/hello HTTP/1.1\r\nHost: h\r\nX: %020000d\r\n\r\n", 1);
+		snprintf(text, CAP, "GET /api/hello HTTP/1.1\r\nHost: h\r\nX: %020000d\r\n\r\n", 1);
 		eq_int(ask(v, text, body, sizeof(body)), 431);
 		ok(strstr(body, "\"status\":431"));
-		sprintf(text, "GET /api/hello HTTP/1.1\r\nHost: h\r\nX: %0300000d\r\n\r\n", 1);
+		snprintf(text, CAP, "GET /api/hello HTTP/1.1\r\nHost: h\r\nX: %0300000d\r\n\r\n", 1);
 		int status = ask(v, text, NULL, 0);	/* the client may not be able to send it all */
 		ok(status == 431 || status == 0);
 	}
@@ -443,6 +445,35 @@ TEST(no_stall_at_any_number_of_connections)
 		eq_int(answered, 3 * n);
 		for (int i = 0; i < n; i++)
 			client_close(c[i]);
+	}
+	rig_stop();
+}
+
+static int by_value(const void *a, const void *b)
+{
+	return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
+
+TEST(round_trips)
+{
+	enum { N = 2000 };
+	static int usec[N];
+	struct reply r;
+
+	rig_start(&(struct rig_how){ 0 });
+	BOTH(v) {
+		struct client *c = client_open(v);
+		for (int i = 0; i < N; i++) {
+			int64_t from = mono_usec();
+			client_say(c, "GET /api/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+			ok(client_reply(c, &r, false));
+			reply_free(&r);
+			usec[i] = mono_usec() - from;
+		}
+		qsort(usec, N, sizeof(*usec), by_value);
+		printf("# GET over %s: p50 %d us, p99 %d us\n", v == TLS ? "TLS" : "unix", usec[N / 2], usec[N * 99 / 100]);
+		ok(usec[N / 2] < 20000);
+		client_close(c);
 	}
 	rig_stop();
 }
