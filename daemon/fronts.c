@@ -86,13 +86,13 @@ static bool ticket_open(struct front *f, const char *ticket, struct who *w)
 
 	if (!ticket || strlen(ticket) < 66 || strlen(ticket) - 65 >= sizeof text)
 		return false;
-	strcpy(text, ticket + 65);
+	snprintf(text, sizeof text, "%s", ticket + 65);
 	ticket_mac(f, text, mac);
 	if (!text_const_eq(mac, ticket, 64))
 		return false;
 	for (int i = 0; i < 6; i++)
 		part[i] = i < 5 ? strsep(&at, "|") : at;
-	*w = (struct who){ .via = (enum who_via)atoi(part[1]), .role = (enum role)atoi(part[2]) };
+	*w = (struct who){ .via = (enum who_via)(*part[1] - '0'), .role = (enum role)(*part[2] - '0') };
 	w->perms = w->via == WHO_NOBODY ? 0 : role_perms(w->role);
 	snprintf(w->user_id, sizeof w->user_id, "%s", part[3]);
 	snprintf(w->name, sizeof w->name, "%s", part[4]);

@@ -52,7 +52,7 @@ int home_lock(struct croft *c, int *pid, struct err *e)
 		return fail_errno(e, errno, "write %s/lock", c->home);
 	}
 	if (pread(fd, text, sizeof text - 1, 0) > 0)
-		*pid = atoi(text);
+		*pid = (int)strtol(text, NULL, 10);
 	close(fd);
 	fail(e, ERR_BUSY, "another croftd (process %d) serves %s", *pid, c->home);
 	return err_hint(e, "use it, end it with make stop, or start this one with another --home");

@@ -261,7 +261,7 @@ static void write_paths(struct jw *w)
 			continue;
 		snprintf(path, sizeof path, "%s", r->path);
 		if ((dots = strstr(path, "...}")))
-			strcpy(dots, "}");
+			memcpy(dots, "}", 2);
 		jw_obj(w, path);
 		for (const struct route *o = NULL; (o = route_next(o)); )
 			if (strcmp(o->path, r->path) == 0)

@@ -80,8 +80,9 @@ int route_match(const char *method, const char *path, const struct route **ret, 
 			return f;
 		if (f == 1) {
 			result = -EOPNOTSUPP;
-			if (strlen(allow) + strlen(r->method) + 8 < 64)
-				sprintf(allow + strlen(allow), "%s%s", *allow ? ", " : "", r->method);
+			size_t n = strlen(allow);
+
+			snprintf(allow + n, 64 - n, "%s%s", n ? ", " : "", r->method);
 		}
 	}
 	return result;
