@@ -61,9 +61,10 @@ static bool sees(uint64_t perms, const char *kinds, const char *kind)
 	if (!(perms >> event_perm(kind) & 1))
 		return false;
 	for (const char *p = kinds; *p; p += strcspn(p, ","), p += *p == ',') {
-		char pattern[64];
+		char pattern[64] = "";
+		size_t n = strcspn(p, ",");
 
-		snprintf(pattern, sizeof pattern, "%.*s", (int)strcspn(p, ","), p);
+		memcpy(pattern, p, n < sizeof pattern ? n : 0);
 		if (text_glob(pattern, kind))
 			return true;
 	}
