@@ -137,4 +137,15 @@ $O/web.bundle: $O/bundle $(shell find web -type f)
 	$< web $@
 # --- end of web bundle
 
+# --- vmctl's table of the API
+# cli/openapi.json is what `croftd --openapi` prints; from it comes what vmctl knows of the API.
+INC.cli += $O
+$O/gen-api: cli/gen/api_table.c
+	@mkdir -p $(@D)
+	$(HOSTCC) -std=gnu17 -O2 -g -D_GNU_SOURCE $(WARN) -o $@ $< -ljansson
+$O/api_table.h: $O/gen-api cli/openapi.json
+	$< cli/openapi.json >$@.new && mv $@.new $@
+$O/cli/api.o: $O/api_table.h
+# --- end of vmctl's table
+
 -include $(shell find $O -name '*.d' -type f 2>/dev/null)

@@ -94,8 +94,11 @@ static int feed(const struct http_request *q, struct http_answer *a, const char 
 	while (n && !a->reply.ended) {
 		const char *piece;
 		size_t used, len;
+		bool had_head = a->reply.status;
 		int r = reply_read(&a->reply, p, n, &used, &piece, &len, e);
 
+		if (!r && !had_head && a->reply.status && a->reply.status < 300 && q->began && q->began(q->arg))
+			r = -ECANCELED;
 		if (!r && len)
 			r = take(q, a, piece, len, e);
 		if (r < 0)

@@ -24,6 +24,7 @@ struct http_request {
 	int body_fd;			/* -1, or: send this file's bytes from offset on */
 	uint64_t offset, length;
 	void (*sent)(void *arg, uint64_t bytes);	/* progress of body_fd; may be NULL */
+	int (*began)(void *arg);	/* a good head has come; anything but 0 ends the exchange; may be NULL */
 	/* Where a good answer's body goes piece by piece; NULL: into the buffer. Anything but 0 ends the exchange. */
 	int (*data)(void *arg, const char *p, size_t n);
 	void *arg;

@@ -196,9 +196,21 @@ bool target_is_remote(const struct ctl *c)
 	return *remote.host != '\0';
 }
 
-int target_keep_token(struct ctl *c, const char *token)
+int target_keep_token(struct ctl *c, const char *token, const char *id)
 {
-	return remember("token", token);
+	int code = remember("token", token);
+
+	return code ? code : remember("token_id", id);
+}
+
+char *target_token_id(void)
+{
+	json_t *all = hosts_load();
+	const char *id = json_string_value(json_object_get(json_object_get(all, remote.name), "token_id"));
+	char *ret = id ? xstrdup(id) : NULL;
+
+	json_decref(all);
+	return ret;
 }
 
 void target_fini(struct ctl *c)

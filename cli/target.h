@@ -6,6 +6,7 @@
  * CTL_OK, or an exit code with the reason said. */
 int target_find(struct ctl *c);
 bool target_is_remote(const struct ctl *c);
-/* Remember (or, with NULL, forget) the token for this host. */
-int target_keep_token(struct ctl *c, const char *token);
+/* Remember (or, with NULL, forget) the token for this host, and the id by which it can be deleted (may be NULL). */
+int target_keep_token(struct ctl *c, const char *token, const char *id);
+char *target_token_id(void);		/* of the one that is remembered, or NULL; caller frees */
 void target_fini(struct ctl *c);
