@@ -1,6 +1,7 @@
 #include "keeper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "loop.h"
 #include "mem.h"
 #include "shim_start.h"
+#include "sock.h"
 #include "text.h"
 
 #define ANSWER_USEC	5000000		/* croft-vm answers within this, or is replaced */
@@ -32,7 +34,8 @@ struct keeper {
 	void *arg;
 	enum state state;
 	char uuid[37];
-	int dir, ctl, qemu;		/* run folder; connection to croft-vm; pidfd of QEMU */
+	int dir, ctl;			/* run folder; connection to croft-vm */
+	int qemu, shim_fd;		/* pidfds */
 	sd_event_source *ctl_src, *qemu_src;
 	struct child *shim;		/* when we started it */
 	struct vm_proc proc;
@@ -55,7 +58,7 @@ static const struct { uint64_t usec; const char *what; } waits[] = {
 
 static void on_late(void *arg);
 static void adopt(void *arg);
-static void watch_ctl(struct keeper *k, int fd);
+static void watch_ctl(struct keeper *k, int fd, int pidfd);
 
 /* ---- the end of a keeper ---- */
 
@@ -153,26 +156,27 @@ static void on_shim_end(void *arg, int wstatus, const char *said)
 	child_free(TAKE(k->shim));		/* what follows from it comes by the closed connection */
 }
 
-/* The process at the other end of a connection that is still up cannot have been replaced by another of its pid. */
-static int shim_pidfd(const struct keeper *k)
+/* Who listens at the other end: while the connection is up, its pid cannot have become another process's. */
+static int peer_pidfd(int ctl)
 {
 	struct ucred who;
 	socklen_t n = sizeof(who);
-	struct pollfd p = { .fd = k->ctl, .events = POLLIN };
-	pid_t pid = k->proc.shim;
-	if (k->shim)
-		return pidfd_open(child_pid(k->shim), 0);
-	bool connected = k->ctl >= 0 && getsockopt(k->ctl, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0;
-	if (connected)
-		pid = who.pid;
-	int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
-	bool sure = connected ? poll(&p, 1, 0) == 0 || !(p.revents & POLLHUP)
-			      : k->proc.shim_start_time && proc_start_time(pid) == k->proc.shim_start_time;
-	if (fd >= 0 && !sure) {
-		close(fd);
-		return -1;
-	}
-	return fd;
+	struct pollfd p = { .fd = ctl, .events = POLLIN };
+	AUTO_CLOSE int fd = getsockopt(ctl, SOL_SOCKET, SO_PEERCRED, &who, &n) < 0 ? -1 : pidfd_open(who.pid, 0);
+	return fd >= 0 && (poll(&p, 1, 0) == 0 || !(p.revents & POLLHUP)) ? TAKE_FD(fd) : -1;
+}
+
+static int recorded_pidfd(const struct vm_proc *p)	/* the one that launch.json names, if it is still that one */
+{
+	AUTO_CLOSE int fd = p->shim > 0 ? pidfd_open(p->shim, 0) : -1;
+	return fd >= 0 && proc_start_time(p->shim) == p->shim_start_time ? TAKE_FD(fd) : -1;
+}
+
+/* There is never more than one croft-vm for a VM: before the next one starts, the last one is made sure to be gone. */
+static void shim_kill(struct keeper *k)
+{
+	if (k->shim_fd >= 0)
+		pidfd_send_signal(k->shim_fd, SIGKILL, NULL, 0);
 }
 
 /* croft-vm hangs: kill it; when its connection has closed, adopt() follows. */
@@ -180,12 +184,8 @@ static void replace(struct keeper *k, const char *why)
 {
 	struct err e = { 0 };
 	fail(&e, ERR_TIMEOUT, "croft-vm of %s hangs and is being replaced: %s", k->uuid, why);
-	AUTO_CLOSE int fd = shim_pidfd(k);
-	if (fd >= 0)
-		pidfd_send_signal(fd, SIGKILL, NULL, 0);
+	shim_kill(k);
 	enter(k, REPLACING);
-	if (k->ctl < 0)
-		timer_arm(&k->late, k->house.ev, ANSWER_USEC / 50, adopt, k);
 	if (k->ops->degraded)
 		k->ops->degraded(k->arg, &e);
 }
@@ -196,6 +196,7 @@ static void lost(struct keeper *k)
 	int64_t ago = mono_usec() - k->adopted_usec;
 	fail(&e, ERR_UNAVAILABLE, "croft-vm of %s died and is being replaced", k->uuid);
 	bool told = k->state == REPLACING;
+	shim_kill(k);
 	enter(k, REPLACING);
 	timer_arm(&k->late, k->house.ev, k->adopted_usec && ago < ADOPT_EVERY_USEC ? ADOPT_EVERY_USEC - ago : 1, adopt, k);
 	if (!told && k->ops->degraded)
@@ -222,7 +223,7 @@ static void adopt(void *arg)
 	child_release(TAKE(k->shim));
 	k->shim = shim_start(&k->house, k->dir, k->uuid, true, on_shim_end, k, &ctl, &e);
 	if (k->shim)
-		watch_ctl(k, ctl);
+		watch_ctl(k, ctl, child_pidfd(k->shim));
 	if (k->shim && shim_send_adopt(&k->house, ctl, &r, k->qemu, &e) == 0)
 		enter(k, ADOPTING);
 	else
@@ -356,9 +357,12 @@ static int on_ctl(sd_event_source *s, int fd, uint32_t events, void *arg)
 	return 0;
 }
 
-static void watch_ctl(struct keeper *k, int fd)
+/* @pidfd: of our child, or -1: whoever listens there. */
+static void watch_ctl(struct keeper *k, int fd, int pidfd)
 {
 	ctl_close(k);
+	close_at(&k->shim_fd);
+	k->shim_fd = pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : peer_pidfd(fd);
 	k->ctl = fd;
 	if (sd_event_add_io(k->house.ev, &k->ctl_src, fd, EPOLLIN, on_ctl, k) < 0)
 		abort();
@@ -410,7 +414,7 @@ static struct keeper *new(const struct keeper_house *h, const char *uuid, const 
 	k->house = *h;
 	k->ops = ops;
 	k->arg = arg;
-	k->dir = k->ctl = k->qemu = -1;
+	k->dir = k->ctl = k->qemu = k->shim_fd = -1;
 	snprintf(k->uuid, sizeof(k->uuid), "%s", uuid);
 	return k;
 }
@@ -429,7 +433,7 @@ struct keeper *keeper_start(const struct keeper_house *h, const struct keeper_la
 	if ((k->dir = shim_folder(h->run_fd, l->uuid, e)) < 0 ||
 	    !(k->shim = shim_start(h, k->dir, l->uuid, false, on_shim_end, k, &ctl, e)))
 		goto bad;
-	watch_ctl(k, ctl);
+	watch_ctl(k, ctl, child_pidfd(k->shim));
 	if (shim_send_launch(h, ctl, l, e) < 0)
 		goto bad;
 	enter(k, LAUNCHING);
@@ -452,7 +456,6 @@ struct keeper *keeper_attach(const struct keeper_house *h, const char *uuid, con
 			     struct err *e)
 {
 	struct run_folder r;
-	struct err why = { 0 };
 	if (run_read(h->run_fd, uuid, &r, e) < 0)
 		return NULL;
 	bool running = r.state == RUN_RUNNING;
@@ -468,21 +471,18 @@ struct keeper *keeper_attach(const struct keeper_house *h, const char *uuid, con
 		goto bad;
 	}
 	qemu_watch(k);
-	int ctl = shim_connect(k->dir, "ctl", SOCK_SEQPACKET, &why);
+	int ctl = sock_connect_at(k->dir, "ctl", SOCK_SEQPACKET);
 	if (ctl >= 0) {
-		watch_ctl(k, ctl);
+		watch_ctl(k, ctl, -1);
 		say_hello(k);
 	} else if (k->qemu < 0) {
 		fail(e, ERR_UNAVAILABLE, "somebody holds the run folder of %s, but neither croft-vm nor QEMU is known: %s",
-		     uuid, why.msg);
+		     uuid, strerror(-ctl));
 		goto bad;
 	} else {				/* nobody listens: it is dead; its queue is full: it hangs */
 		enter(k, REPLACING);
-		if (ctl == -EAGAIN) {
-			AUTO_CLOSE int fd = shim_pidfd(k);
-			if (fd >= 0)
-				pidfd_send_signal(fd, SIGKILL, NULL, 0);
-		}
+		k->shim_fd = recorded_pidfd(&k->proc);
+		shim_kill(k);
 		timer_arm(&k->late, h->ev, ctl == -EAGAIN ? 100000 : 1, adopt, k);
 	}
 	return k;
@@ -497,6 +497,7 @@ void keeper_free(struct keeper *k)
 		return;
 	quiet(k);
 	close_at(&k->qemu);
+	close_at(&k->shim_fd);
 	close_at(&k->dir);
 	child_release(k->shim);
 	free(k);
@@ -520,9 +521,16 @@ int keeper_viewer(struct keeper *k, int fd, struct err *e)
 	return ask(k, CTL_VIEWER, &(struct ctl_empty){ 0 }, owned, e);
 }
 
+void keeper_probe(struct keeper *k)
+{
+	if (k->state == RUNNING && !k->asked)
+		ask(k, CTL_STATUS, &(struct ctl_empty){ 0 }, -1, NULL);
+}
+
 int keeper_qmp_connect(struct keeper *k, struct err *e)
 {
-	return shim_connect(k->dir, "qmp", SOCK_STREAM, e);
+	int fd = sock_connect_at(k->dir, "qmp", SOCK_STREAM);
+	return fd < 0 ? fail_errno(e, fd, "connect to the monitor of %s", k->uuid) : fd;
 }
 
 int keeper_kill(struct keeper *k, struct err *e)

@@ -67,6 +67,8 @@ void keeper_go(struct keeper *k);		/* after parked(): execute QEMU now */
 /* One end of a stream socketpair: it gets the console's history, then live bytes; what comes from it goes to the
  * guest's serial line. @fd is taken, also on failure. */
 int keeper_viewer(struct keeper *k, int fd, struct err *e);
+/* Ask croft-vm whether it lives: one that does not answer within 5 s is replaced. For the round that is made anyway. */
+void keeper_probe(struct keeper *k);
 /* A non-blocking socket connected to QEMU's QMP socket. Caller owns. -errno. */
 int keeper_qmp_connect(struct keeper *k, struct err *e);
 int keeper_kill(struct keeper *k, struct err *e);	/* SIGKILL to QEMU; ended() follows. Parked: gives the start up */

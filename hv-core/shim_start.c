@@ -2,10 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -119,17 +117,4 @@ int shim_folder(int run_fd, const char *uuid, struct err *e)
 			return -EIO;
 		}
 	return dir;
-}
-
-int shim_connect(int dir, const char *name, int type, struct err *e)
-{
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	snprintf(to.sun_path, sizeof(to.sun_path), "/proc/self/fd/%d/%s", dir, name);
-	AUTO_CLOSE int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0) {
-		int no = errno;
-		fail_errno(e, no, "connect to the VM's %s socket", name);
-		return -no;
-	}
-	return TAKE_FD(fd);
 }

@@ -11,4 +11,3 @@ int shim_send_launch(const struct keeper_house *h, int ctl, const struct keeper_
 int shim_send_adopt(const struct keeper_house *h, int ctl, const struct run_folder *r, int pidfd, struct err *e);
 /* Make the run folder ready for a start: remove what the last run has left. Never touches `alive`. */
 int shim_folder(int run_fd, const char *uuid, struct err *e);
-int shim_connect(int dir, const char *socket_name, int type, struct err *e);	/* non-blocking; -errno */

@@ -6,26 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "file.h"
+#include "sock.h"
 
 #define CHUNK	16384
-
-/* QEMU accepts only when it has come so far; until then its socket's queue holds us. The connection is made once: when
- * QEMU closes it, it ends. */
-static int serial_connect(void)
-{
-	struct sockaddr_un to = { .sun_family = AF_UNIX, .sun_path = "/proc/self/fd/3/serial" };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
-		return fd;
-	int no = errno;
-	close(fd);
-	errno = no;
-	return -1;
-}
 
 int console_open(struct console *c, int dir, bool adopt, uint64_t bytes)
 {
@@ -34,8 +20,9 @@ int console_open(struct console *c, int dir, bool adopt, uint64_t bytes)
 		r = ring_open(dir, "console.ring", true, &c->ring);
 	if (r < 0 && (r = ring_create(dir, "console.ring", bytes, &c->ring)) < 0)
 		return r;
-	c->serial = serial_connect();
-	return c->serial < 0 && errno != ENOENT ? -errno : 0;	/* a VM may be without a serial line */
+	/* QEMU accepts when it has come so far; until then its socket's queue holds us. When it closes, that is final. */
+	c->serial = sock_connect_at(dir, "serial", SOCK_STREAM);
+	return c->serial < 0 && c->serial != -ENOENT ? c->serial : 0;	/* a VM may be without a serial line */
 }
 
 bool console_view(struct console *c, int fd)

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,13 +17,14 @@
 #include "mem.h"
 #include "reset.h"
 #include "shim.h"
+#include "sock.h"
 #include "text.h"
 
 #ifndef CROFT_BUILD
 #define CROFT_BUILD "croft-vm"
 #endif
 
-enum { DIR = 3, CHANNEL = 4, ALIVE_NUMBER = 3 /* of the lock in QEMU */ };
+enum { DIR = 3, CHANNEL = 4, ALIVE_NUMBER = 3 /* of the lock in QEMU */ };	/* DIR only until settle() */
 #define PARKED_USEC	30000000	/* without GO, give up */
 #define LINGER_USEC	1000000		/* after the end, for viewers that are behind */
 
@@ -42,19 +42,6 @@ static struct shim {
 	char said[2048];
 	bool done;
 } shim;
-
-/* A socket in the run folder. Through /proc/self/fd its name is always short enough. */
-static int listener(const char *name, int type)
-{
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	snprintf(at.sun_path, sizeof(at.sun_path), "/proc/self/fd/%d/%s", DIR, name);
-	if (unlinkat(DIR, name, 0) < 0 && errno != ENOENT)
-		return -errno;
-	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 16) < 0)
-		return -errno;
-	return fd;
-}
 
 static int lock_alive(void)
 {
@@ -104,9 +91,9 @@ static int make_own(struct ctl_message *m, struct err *e)
 	if (r == 0)
 		r = give(m, lock_alive(), ALIVE_NUMBER, "lock (does it run already?)", e);
 	if (r == 0 && l->qmp)
-		r = give(m, listener("qmp", SOCK_STREAM), l->qmp, "QMP socket", e);
+		r = give(m, sock_listen_at(DIR, "qmp", SOCK_STREAM), l->qmp, "QMP socket", e);
 	if (r == 0 && l->serial)
-		r = give(m, listener("serial", SOCK_STREAM), l->serial, "serial socket", e);
+		r = give(m, sock_listen_at(DIR, "serial", SOCK_STREAM), l->serial, "serial socket", e);
 	return r;
 }
 
@@ -120,7 +107,7 @@ static int prepare(struct shim *s, bool adopt, struct err *e)
 		s->start.pidfd = TAKE_FD(s->launch.fds[0]);
 	else if ((r = make_own(&s->launch, e)) < 0)
 		return r;
-	if ((s->ctl = listener("ctl", SOCK_SEQPACKET)) < 0)
+	if ((s->ctl = sock_listen_at(DIR, "ctl", SOCK_SEQPACKET)) < 0)
 		return fail_errno(e, s->ctl, "make the control socket");
 	if ((r = record_open(&s->record, DIR, adopt)) < 0)
 		return fail_errno(e, r, "open the log");
@@ -147,6 +134,7 @@ static int settle(struct shim *s, struct err *e)
 	for (size_t i = 0; i < s->launch.nfds; i++)	/* QEMU's disks must be open in QEMU only */
 		close_at(&s->launch.fds[i]);
 	s->launch.nfds = 0;
+	close(DIR);
 	if ((r = confine_user(l->shim_uid, l->shim_gid, e)) == 0)
 		r = confine_syscalls(calls, NULL, e);
 	malloc_trim(0);

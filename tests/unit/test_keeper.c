@@ -384,4 +384,45 @@ TEST(hung_shim_is_replaced)
 	rig_fini(&r);
 }
 
+TEST(hung_shim_is_found_by_the_probe)
+{
+	struct rig r;
+	if (!rig_init(&r))
+		return;
+	if (rig_boot(&r) && rig_guest_up(&r)) {
+		pid_t before = r.proc.shim;
+		rig_until(&r, false, 100);
+		kill(before, SIGSTOP);
+		keeper_probe(r.k);
+		ok(rig_until(&r, r.running == 2, 9000));
+		eq_int(r.degraded, 1);
+		ok(r.proc.adopted && r.proc.shim != before);
+		ok(rig_guest_up(&r));
+	}
+	rig_fini(&r);
+}
+
+/* A connection may end while its croft-vm lives: there must not be two of them. */
+TEST(lost_connection_leaves_one_shim)
+{
+	struct rig r;
+	if (!rig_init(&r))
+		return;
+	if (rig_boot(&r) && rig_guest_up(&r)) {
+		pid_t before = r.proc.shim;
+		int crowd[12];
+		for (size_t i = 0; i < COUNT(crowd); i++) {	/* pushes croftd's own out */
+			crowd[i] = rig_dial(&r);
+			usleep(5000);
+		}
+		ok(rig_until(&r, r.running == 2, 5000));
+		ok(r.proc.shim != before);
+		ok(rig_until(&r, kill(before, 0) < 0, 2000));
+		ok(rig_guest_up(&r));
+		for (size_t i = 0; i < COUNT(crowd); i++)
+			close(crowd[i]);
+	}
+	rig_fini(&r);
+}
+
 T_MAIN

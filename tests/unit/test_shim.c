@@ -8,7 +8,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include "ctl.h"
 #include "pack.h"
 
@@ -318,7 +317,7 @@ TEST(both_are_confined)
 		usleep(100000);			/* the viewer that has gone was noticed */
 		fds_of(r.proc.shim, fds, sizeof(fds));
 		printf("# %s\n", fds);
-		snprintf(want, sizeof(want), "0:/dev/null 1:/dev/null 2:pipe 3:%s/%s 4:socket ", r.home, RIG_UUID);
+		snprintf(want, sizeof(want), "0:/dev/null 1:/dev/null 2:pipe 4:socket ");
 		ok(!strncmp(fds, want, strlen(want)));
 		ok(!strstr(fds, "alive") && !strstr(fds, "kernel"));	/* QEMU's are open in QEMU only */
 		static const char *const once[] = { "/console.ring ", "/qemu.log ", "/end.json ", "anon_inode:[pidfd] " };
@@ -329,7 +328,7 @@ TEST(both_are_confined)
 		int n = 0;
 		for (char *at = fds; *at; at++)
 			n += *at == ' ';
-		eq_int(n, 12);		/* and ctl, serial, QEMU's stderr */
+		eq_int(n, 11);		/* and ctl, serial, QEMU's stderr */
 		fds_of(r.proc.pid, fds, sizeof(fds));
 		printf("# %s\n", fds);
 		snprintf(want, sizeof(want), "0:/dev/null 1:pipe 2:pipe 3:%s/%s/alive ", r.home, RIG_UUID);
@@ -429,14 +428,10 @@ TEST(shim_dies_of_forbidden_calls)
 			return;
 		if (rig_boot(&r)) {
 			keeper_free(TAKE(r.k));		/* it is to wait for its child no more than we for ours */
-			int v = -1;
 			pid_t waker = fork();
-			if (!waker) {			/* QEMU's output wakes it up again and again */
+			if (!waker) {			/* connections wake it up again and again */
 				for (int n = 0; n < 100; n++, usleep(20000)) {
-					struct sockaddr_un to = { .sun_family = AF_UNIX };
-					snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s/ctl", r.home, RIG_UUID);
-					v = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-					(void)!connect(v, (struct sockaddr *)&to, sizeof(to));
+					int v = rig_dial(&r);
 					close(v);
 				}
 				_exit(0);
@@ -483,15 +478,6 @@ TEST(qemu_is_denied_spawning_and_privileges)
 
 /* ---- the frozen protocol, against the real croft-vm ---- */
 
-static int dial(struct rig *r)
-{
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s/ctl", r->home, RIG_UUID);
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	ok(connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
-	return fd;
-}
-
 /* What it answers to these bytes: 1 with a message, 0 when it hangs up. */
 static int answer_to(int fd, const struct buf *b, struct ctl_message *m)
 {
@@ -520,7 +506,7 @@ TEST(protocol)
 	if (!rig_init(&r))
 		return;
 	if (rig_boot(&r)) {
-		int fd = dial(&r);
+		int fd = rig_dial(&r);
 		raw(&b, 1, 999, 5, "whatever", 8);		/* a request of the future */
 		eq_int(answer_to(fd, &b, &m), 1);
 		ok(m.type == CTL_UNSUPPORTED && m.id == 5 && m.body.unsupported.type == 999);
@@ -541,7 +527,7 @@ TEST(protocol)
 		buf_adds(&b, "garbage");
 		eq_int(answer_to(fd, &b, &m), 0);
 		close(fd);
-		fd = dial(&r);
+		fd = rig_dial(&r);
 		raw(&b, 1, CTL_HELLO, 1, "\xff\0\0\0x", 5);	/* a text longer than its message */
 		eq_int(answer_to(fd, &b, &m), 0);
 		close(fd);
@@ -559,7 +545,7 @@ TEST(clients_that_hang_or_crowd_stop_nothing)
 	if (!rig_init(&r))
 		return;
 	if (rig_boot(&r)) {
-		int fd = dial(&r);
+		int fd = rig_dial(&r);
 		raw(&b, 1, CTL_STATUS, 6, "", 0);
 		for (int i = 0; i < 20000; i++)		/* asks, and never reads */
 			if (send(fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN)
@@ -567,7 +553,7 @@ TEST(clients_that_hang_or_crowd_stop_nothing)
 		int v = rig_viewer(&r, 0);
 		ok(rig_expect(&r, v, "R", 5000, text, sizeof(text)));
 		for (size_t i = 0; i < COUNT(crowd); i++) {	/* more than it serves at once */
-			crowd[i] = dial(&r);
+			crowd[i] = rig_dial(&r);
 			usleep(2000);
 		}
 		struct ctl_message m;

@@ -196,10 +196,8 @@ TEST(record)
 	FILE *f = fopen(path, "we");
 	ok(f);
 	if (f && rig_boot(&r) && rig_guest_up(&r)) {
-		struct sockaddr_un at = { .sun_family = AF_UNIX };
-		snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s/ctl", r.home, RIG_UUID);
-		int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), pair[2];
-		ok(connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+		int fd = rig_dial(&r), pair[2];
+		ok(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 		for (size_t i = 0; i < COUNT(requests); i++) {
 			struct ctl_hello hello = { (char *)"recorder" };
 			eq_int(ctl_send(fd, requests[i], 1, &hello, pair, requests[i] == CTL_VIEWER), 0);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "file.h"
@@ -170,6 +171,16 @@ static inline void rig_fini(struct rig *r)
 	int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	file_remove_tree(tmp, r->home + strlen("/tmp/"));
 	close(tmp);
+}
+
+static inline int rig_dial(struct rig *r)		/* a connection of our own to its croft-vm, blocking */
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s/ctl", r->home, RIG_UUID);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+		t_fail(__FILE__, __LINE__, "connect: %s", strerror(errno));
+	return fd;
 }
 
 /* A viewer of the serial console; @buffer: of its socket, 0: as it is. */
