@@ -141,6 +141,8 @@ static void idle_over(void *arg)
 			timer_arm(&f->deadline, f->fs->c->ev, IDLE_USEC, idle_over, f);
 			return;
 		}
+	/* Who comes now gets a front of his own: this one is leaving. */
+	f->fs->local = NULL;
 	child_kill(f->child, SIGTERM);
 }
 
@@ -260,11 +262,9 @@ static void on_end(void *arg, int wstatus, const char *said)
 			 WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : WEXITSTATUS(wstatus), *said ? ": " : "", said);
 	if (f == fs->local)
 		fs->local = NULL;
-	else
+	if (f == fs->network)
 		fs->network = NULL;
 	front_free(f);
-	if (!fs->local && fs->on_unix)
-		sd_event_source_set_enabled(fs->on_unix, SD_EVENT_ON);
 	if (!fs->ending && !fs->network)
 		timer_arm(&fs->restart, fs->c->ev, soon ? RESTART_USEC : 0, restart, fs);
 }

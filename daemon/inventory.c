@@ -29,7 +29,7 @@ struct inventory {
 
 size_t inventory_len(const struct inventory *inv) { return inv->n; }
 struct machine *inventory_at(const struct inventory *inv, size_t i) { return inv->by_name[i]; }
-struct vms *inventory_vms(const struct inventory *inv) { return inv->vms; }
+int inventory_run_fd(const struct inventory *inv) { return inv->house.run_fd; }
 
 /* Index of the first name >= @name. */
 static size_t lower(const struct inventory *inv, const char *name)

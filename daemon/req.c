@@ -285,7 +285,11 @@ void req_gone(struct req *r)
 
 /* ---- the pipeline */
 
-void req_retry(struct req *r) { r->route->fn(r); }
+void req_retry(struct req *r)
+{
+	loop_what(r->route->path);
+	r->route->fn(r);
+}
 
 static void go(struct req *r)
 {

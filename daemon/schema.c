@@ -35,6 +35,7 @@ const char *const schema_migrations[] = {
 	/* An Idempotency-Key with the answer that it got, in the same transaction as the change. */
 	"CREATE TABLE idempotency (user TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL, status INTEGER NOT NULL,"
 	" headers TEXT, body TEXT, task INTEGER, created INTEGER NOT NULL, PRIMARY KEY (user, key)) STRICT;"
+	"CREATE INDEX idempotency_age ON idempotency (created);"
 
 	"CREATE TABLE uploads (id TEXT PRIMARY KEY, user TEXT NOT NULL, target TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,"
 	" digest TEXT, durable INTEGER NOT NULL, created INTEGER NOT NULL) STRICT;",

@@ -18,6 +18,8 @@ const char *const task_state_names[TASK_NSTATES + 1] = {
 #undef X
 };
 
+#define TASKS_KEPT 10000
+
 struct tasks { struct map *open; };	/* id -> struct task */
 
 /* A test build dies here on purpose: CROFT_DIE_AT=vm.create:1:begin. */
@@ -301,6 +303,9 @@ static int begin_work(struct change *ch, struct db_tx *tx, struct err *e)
 	if (r < 0)
 		return r;
 	ch->task = (uint64_t)db_last_id(tx);
+	if (ch->task % 1000 == 0 && (r = db_exec(tx, e, "DELETE FROM tasks WHERE finished IS NOT NULL AND id <= ?", "i",
+						 (int64_t)ch->task - TASKS_KEPT)) < 0)
+		return r;
 	/* The event bears the number that was just given; t->id is the loop's, which may look at it now. */
 	task_write(t, ch->task, &ch->events[ch->nevents - 1].data);
 	return 0;

@@ -187,7 +187,7 @@ static void disks_undo(struct task *t)
 static void vars_make(struct task *t)
 {
 	char path[DSPATH_MAX + 1];
-	struct volume_new v = { .path = path, .id = text_of(t->args, "vars") };
+	struct volume_new v = { .path = path, .id = text_of(t->args, "vars"), .bytes = t->c->host.firmware.vars_bytes };
 
 	file_of(t, VARS, path);
 	volume_create_from(home_of(t), &v, t->c->host.firmware.vars, step_done, t);
@@ -361,7 +361,35 @@ static void folder_delete(struct task *t)
 	vmfolder_remove(home_of(t), text_of(t->data, "folder"), t->target, step_done, t);
 }
 
+/* What the last run left behind goes too, or the next croftd would find a folder without a row. */
+struct clearing { struct job job; struct task *t; int run_fd; };
+
+static int clear_work(struct job *j, struct err *e)
+{
+	struct clearing *cl = (struct clearing *)j;
+
+	return run_remove(cl->run_fd, cl->t->target, e);
+}
+
+static void clear_done(struct job *j, const struct err *e)
+{
+	struct task *t = ((struct clearing *)j)->t;
+
+	free(j);
+	task_step_end(t, e);
+}
+
+static void run_clear(struct task *t)
+{
+	struct clearing *cl = xnew(clearing);
+
+	cl->t = t;
+	cl->run_fd = inventory_run_fd(t->c->inv);
+	lane_run(stores_at(t->c, 0)->ds->lane, &cl->job, clear_work, clear_done);
+}
+
 static const struct step delete_steps[] = {
+	{ "clear the run folder", run_clear, NULL, 1, STEP_REDO, is_real },
 	{ "delete the disks", disks_delete, NULL, 5, STEP_REDO, has_folder },
 	{ "delete the folder", folder_delete, NULL, 1, STEP_REDO, has_folder },
 	{}
