@@ -97,7 +97,7 @@ static void read_end(int dir, struct run_folder *r)
 	struct end_file f = { 0 };
 	if (read_json(dir, "end.json", END_MAX, &end_fields, &f, NULL) < 0)
 		return;
-	r->has_end = true;
+	r->has_end = f.how;			/* written whole, or not at all */
 	r->end.how = !f.how ? VM_END_UNKNOWN : !strcmp(f.how, "exited") ? VM_END_EXITED
 		     : !strcmp(f.how, "killed") ? VM_END_KILLED : VM_END_UNKNOWN;
 	r->end.code = (int)f.code;
