@@ -184,6 +184,13 @@ uint32_t inventory_free_uid(const struct inventory *inv)
 
 /* ---- what happens to VMs */
 
+/* The row tells whether it was running when the host, or croftd, went down. */
+static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
+{
+	return db_exec(tx, e, "UPDATE vms SET started_config = NULL WHERE id = ?", "s", (const char *)ch->arg);
+}
+static void ended_fini(struct change *ch, const struct err *e) { free(ch->arg); }
+
 static void on_change(struct vm *vm, void *owner)
 {
 	struct machine *m = owner;
@@ -201,8 +208,15 @@ static void on_change(struct vm *vm, void *owner)
 		c->on_vm_change(m);
 	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {
 		const char *json = machine_json(m, &n);
+		struct change *ch = change_new(c, NULL);
 
-		event_post(c, "vm.changed", m->id, json, n);
+		buf_add(change_event(ch, "vm.changed", m->id), json, n);
+		if (vm_state(vm) == VM_OFF) {
+			ch->work = ended_work;
+			ch->arg = xstrdup(m->id);
+			ch->fini = ended_fini;
+		}
+		change_run(ch);
 	}
 }
 
@@ -239,6 +253,12 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 		json_decref(j);
 	}
 	inventory_add(inv, m);
+	if (started && m->vm) {		/* it ran; a run folder that is found says more */
+		struct vm_last last = { .when_usec = now_usec(), .exit_code = -1, .why = m->spec.engine == VM_ENGINE_SIM
+					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
+
+		vm_set_last(m->vm, &last);
+	}
 }
 
 static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
