@@ -217,6 +217,8 @@ static void fill_paths(struct task *t, struct vm_spec *s)
 		dspath_format(&p, text);
 		free(d->path);
 		d->path = xstrdup(text);
+		free(d->source);		/* from now on it is a disk that exists */
+		d->source = NULL;
 	}
 }
 
