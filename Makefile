@@ -18,7 +18,7 @@ INC.tests/unit   := hv-core/base hv-core storage net daemon daemon/front hv-core
 INC.tests/fuzz   := $(INC.tests/unit)
 
 CC ?= gcc
-WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough=5 \
+WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough$(if $(findstring clang,$(CC)),,=5) \
 	-Wformat=2 -Wpointer-arith -Wwrite-strings -Wno-unused-parameter -Wno-missing-field-initializers $(WERROR)
 OPT ?= $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN),-O2)
 CFLAGS := -std=gnu17 -g $(OPT) -D_GNU_SOURCE -fPIE -fstack-protector-strong -fno-strict-aliasing $(WARN)
