@@ -15,7 +15,7 @@ struct config_doc { uint64_t format; char *version; int64_t created; struct fiel
 
 #define USER(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct config_user, f), __VA_ARGS__ }
 static const struct field user_rows[] = {
-	USER(name, F_STR, .min = 1, .max = 63, .check = text_is_name, .rule = "a name", .help = "of the user"),
+	USER(name, F_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 63, .check = text_is_name, .rule = "a name", .help = "of the user"),
 	USER(role, F_ENUM, .names = role_names, .help = "what the user may do"),
 	USER(password_hash, F_STR, .max = 256, .flags = FIELD_NULLABLE, .help = "yescrypt hash, or null"),
 	{}
@@ -31,8 +31,8 @@ static bool is_uuid(const char *s)
 
 #define VM(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct config_vm, f), __VA_ARGS__ }
 static const struct field vm_rows[] = {
-	VM(name, F_STR, .min = 1, .max = 63, .check = text_is_name, .rule = "a name", .help = "of the VM"),
-	VM(id, F_STR, .min = 36, .max = 36, .check = is_uuid, .rule = "a UUID", .help = "UUID, kept"),
+	VM(name, F_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 63, .check = text_is_name, .rule = "a name", .help = "of the VM"),
+	VM(id, F_STR, .flags = FIELD_REQUIRED, .min = 36, .max = 36, .check = is_uuid, .rule = "a UUID", .help = "UUID, kept"),
 	VM(folder, F_STR, .max = 1200, .flags = FIELD_NULLABLE, .help = "its folder on a datastore"),
 	VM(labels, F_LABELS, .help = "free labels"),
 	VM(config, F_OBJECT, .sub = &vm_spec_fields, .help = "what is wanted"),

@@ -77,7 +77,7 @@ static void api_document(struct req *r)
 const struct route routes_host[] = {
 	{ "GET", "/api/v1/host", "host_get", PERM_HOST_VIEW, 0, NULL, &host_view_fields, NULL, api_host,
 	  "show what this host is and can do, with reasons" },
-	{ "GET", "/api/v1/openapi.json", "openapi", PERM_ANYBODY, ROUTE_BYTES_OUT, NULL, NULL, NULL, api_document,
+	{ "GET", "/api/v1/openapi.json", "openapi", PERM_ANYBODY, 0, NULL, NULL, NULL, api_document,
 	  "this document" },
 	{}
 };

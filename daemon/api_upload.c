@@ -75,7 +75,7 @@ static void give_up(struct uploading *u, const struct err *e)
 
 /* ---- the row */
 
-struct row_job { struct db_job job; struct uploading *u; uint64_t durable; char id[37]; char *target, *user; int64_t size; bool resume, found; };
+struct row_job { struct db_job job; struct uploading *u; uint64_t durable; char id[37]; char *target, *user; int64_t size; bool resume, found; struct err why; };
 
 static int begin_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
@@ -226,12 +226,38 @@ static void stored(struct req *r, uint64_t bytes, int error)
 		finish(u);
 }
 
+/* Nothing came of it: no row may stand in the way of the next one who uploads there. */
+static void forgotten(struct db_job *j, const struct err *ignored)
+{
+	struct row_job *rj = (struct row_job *)j;
+
+	give_up(rj->u, &rj->why);
+	row_free(rj);
+}
+static int forget_work(struct db_job *j, struct db_tx *tx, struct err *e)
+{
+	return db_exec(tx, e, "DELETE FROM uploads WHERE id = ?", "s", ((struct row_job *)j)->id);
+}
+
+static void forget(struct uploading *u, const struct err *why)
+{
+	struct row_job *rj = xnew(row_job);
+
+	rj->u = u;
+	rj->why = *why;
+	snprintf(rj->id, sizeof rj->id, "%s", u->plan.id);
+	db_run(u->c->db, &rj->job, forget_work, forgotten);
+}
+
 static void begun(void *arg, int *fd, const struct err *e)
 {
 	struct uploading *u = arg;
 
 	if (e) {
-		give_up(u, e);
+		if (u->offset)
+			give_up(u, e);
+		else
+			forget(u, e);
 		return;
 	}
 	arm_sync(u);

@@ -90,7 +90,8 @@ struct machine *inventory_find(const struct req *r, struct err *e)
 {
 	const struct inventory *inv = r->c->inv;
 	struct machine *m = inventory_get(inv, r->param[0]), *near = NULL;
-	unsigned best = 3;
+	size_t len = strlen(r->param[0]);
+	unsigned best = len < 4 ? (unsigned)len / 2 + 1 : 3;	/* short names are all like each other */
 
 	if (m)
 		return m;

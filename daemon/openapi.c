@@ -205,15 +205,17 @@ static void write_responses(struct jw *w, const struct route *r)
 	const char *out = r->out ? r->out->name : NULL;
 
 	jw_obj(w, "responses");
-	if (r->flags & ROUTE_SOCKET)
+	if (r->flags & ROUTE_SOCKET) {
 		write_response(w, "101", "a WebSocket of binary frames", NULL, NULL, false);
-	else if (r->flags & ROUTE_BYTES_OUT)
+	} else if (r->flags & ROUTE_BYTES_OUT) {
 		write_response(w, "200", "the bytes", "application/octet-stream", NULL, false);
-	else if (r->flags & ROUTE_NO_CONTENT)
+		write_response(w, "206", "the Range of them that was asked for", "application/octet-stream", NULL, false);
+	} else if (r->flags & ROUTE_NO_CONTENT) {
 		write_response(w, "204", "done", NULL, NULL, false);
-	else
+	} else {
 		write_response(w, r->flags & ROUTE_CREATED ? "201" : "200", r->flags & ROUTE_TASK ? "done (with Prefer: wait)" : "done",
-			       out ? "application/json" : NULL, out, r->flags & ROUTE_LIST);
+			       "application/json", out, r->flags & ROUTE_LIST);
+	}
 	if (r->flags & ROUTE_TASK)
 		write_response(w, "202", "a task has begun; Location is its path", "application/json", "Task", false);
 	write_response(w, "default", "a problem (RFC 9457)", "application/problem+json", "Problem", false);

@@ -398,6 +398,48 @@ static int check_body(const struct req *r, struct err *e)
 	return 0;
 }
 
+static const struct route_query *query_row(const struct route *rt, const char *name, size_t n)
+{
+	for (const struct route_query *q = rt->query; q && q->name; q++)
+		if (strlen(q->name) == n && strncmp(q->name, name, n) == 0)
+			return q;
+	return NULL;
+}
+
+/* A filter that is misspelt must not come back as all there is. */
+static int unknown_query(const struct req *r, const char *name, size_t n, struct err *e)
+{
+	char known[200] = "";
+
+	for (const struct route_query *q = r->route->query; q && q->name; q++)
+		snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", *known ? ", " : "", q->name);
+	fail(e, ERR_BAD_REQUEST, "%s %s knows no \"%.*s\" in its query", r->head.method, r->head.path, (int)(n < 60 ? n : 60), name);
+	return *known ? err_hint(e, "it knows %s", known) : err_hint(e, "leave the query out");
+}
+
+static int check_query(const struct req *r, struct err *e)
+{
+	char value[256];
+	uint64_t number;
+
+	for (const char *p = r->head.query; p && *p; p += strcspn(p, "&"), p += *p == '&') {
+		size_t all = strcspn(p, "&"), n = strcspn(p, "=&");
+		const struct route_query *q = query_row(r->route, p, n);
+
+		if (!q)
+			return unknown_query(r, p, n, e);
+		if (text_unescape(p + n, all - n, true, value, sizeof value) < 0)
+			return fail(e, ERR_BAD_REQUEST, "the value of %s= has a bad escape, is not UTF-8, or is longer than 250 bytes", q->name);
+		const char *v = value + (*value == '=');
+
+		if (strcmp(q->type, "integer") == 0 && text_u64(v, &number) < 0)
+			return fail(e, ERR_BAD_REQUEST, "%s= takes a number, not \"%.40s\"", q->name, v);
+		if (strcmp(q->type, "boolean") == 0 && strcmp(v, "true") != 0 && strcmp(v, "false") != 0)
+			return fail(e, ERR_BAD_REQUEST, "%s= takes true or false, not \"%.40s\"", q->name, v);
+	}
+	return 0;
+}
+
 static int parse_prefer(struct req *r, struct err *e)
 {
 	const char *p = r->head.prefer ? strstr(r->head.prefer, "wait") : NULL;
@@ -444,7 +486,8 @@ static int prepare(struct req *r, const struct who *who, struct err *e)
 		r->who = *who;
 	else if ((n = access_identify(r->c, &r->head, &r->who, e)) < 0 && r->route->perm != PERM_ANYBODY)
 		return n;
-	if ((n = check_permission(r, e)) < 0 || (n = check_origin(r, e)) < 0 || (n = check_body(r, e)) < 0)
+	if ((n = check_permission(r, e)) < 0 || (n = check_origin(r, e)) < 0 || (n = check_query(r, e)) < 0 ||
+	    (n = check_body(r, e)) < 0)
 		return n;
 	return parse_prefer(r, e);
 }

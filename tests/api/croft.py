@@ -23,6 +23,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 O = os.path.join(TOP, os.environ.get("O", "build"))
 GUEST = os.path.join(TOP, "build/guest")
 SLOW = 5 if os.environ.get("SAN") else 1        # a sanitizer build may take so much longer
+judge = None                                    # called with method, path and Answer of every request
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error: ")
 
 
@@ -98,11 +99,15 @@ class Client:
         for again in (True, False):
             try:
                 self.http.request(method, path, body, headers)
-                return Answer(self.http.getresponse())
+                answer = Answer(self.http.getresponse())
+                break
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 self.http.close()       # a kept connection may have ended meanwhile; an idempotent request is sent again
                 if not again or method != "GET":
                     raise
+        if judge:
+            judge(method, path, answer)
+        return answer
 
     def get(self, path, **headers):
         return self.ok("GET", path, None, **headers)
