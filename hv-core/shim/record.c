@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,6 +24,14 @@ int record_open(struct record *r, int dir, bool adopt)
 	r->log = openat(dir, "qemu.log", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (adopt ? 0 : O_TRUNC), 0600);
 	r->end = openat(dir, "end.json", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_TRUNC, 0600);
 	return r->log < 0 || r->end < 0 ? -errno : 0;
+}
+
+/* Whole or not at all, but without fsync: after a crash of the host it would tell of another boot. */
+static int publish(int dir, const char *text, size_t n)
+{
+	AUTO_CLOSE int fd = openat(dir, ".launch.json", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r = fd < 0 ? -errno : file_write_all(fd, text, n);
+	return r < 0 ? r : renameat(dir, ".launch.json", dir, "launch.json") < 0 ? -errno : 0;
 }
 
 int record_launch(int dir, const struct ctl_launch *l, const struct ctl_state *s)
@@ -48,7 +57,7 @@ int record_launch(int dir, const struct ctl_launch *l, const struct ctl_state *s
 		jw_str(&w, NULL, l->argv.v[i]);
 	jw_end(&w);
 	jw_end(&w);
-	return b.over ? -EFBIG : file_publish_at(dir, "launch.json", b.data, b.len, 0600);
+	return b.over ? -EFBIG : publish(dir, b.data, b.len);
 }
 
 /* A full log keeps its end. */
