@@ -24,7 +24,7 @@ struct api_field {
 	const char *help;
 };
 struct api_schema { const char *name, *help; const struct api_field *fields; };	/* ends with a field without name */
-struct api_param { const char *name, *help; };
+struct api_param { const char *name, *help; bool flag; };	/* flag: true or false */
 
 enum api_op_flag {
 	API_LISTS = 1, API_TASK = 2, API_BYTES_IN = 4, API_BYTES_OUT = 8, API_SOCKET = 16, API_PATCH = 32, API_BODY_OPTIONAL = 64

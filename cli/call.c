@@ -104,13 +104,12 @@ static int told(int code, const struct err *e, bool quiet)
 {
 	if (quiet)
 		return code;
-	if (e->code == ERR_UNAUTHENTICATED && !*e->hint) {
-		struct err with = *e;
+	struct err shown = *e;
+	int by_error;
 
-		err_hint(&with, "vmctl login");
-		return ctl_fail(&with);
-	}
-	int by_error = ctl_fail(e);
+	if (e->code == ERR_UNAUTHENTICATED)	/* what croftd advises is for those who write requests */
+		err_hint(&shown, "vmctl login --host https://HOST:PORT");
+	by_error = ctl_fail(&shown);
 
 	return code == CTL_CONNECT || code == CTL_TIMEOUT ? code : by_error;
 }

@@ -60,7 +60,7 @@ char *command_query(const struct api_op *op, struct args *a, int *ret_code)
 	for (const struct api_param *p = op ? op->query : NULL; p && p->name; p++) {
 		AUTO_FREE char *name = xasprintf("--%s", p->name);
 		bool bad = false;
-		const char *value = args_value(a, name, NULL, &bad);
+		const char *value = p->flag ? (args_flag(a, name, NULL) ? "true" : NULL) : args_value(a, name, NULL, &bad);
 
 		if (bad)
 			*ret_code = ctl_usage("%s wants a value: %s", name, p->help ? p->help : "");

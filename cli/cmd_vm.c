@@ -70,11 +70,43 @@ static int show_result(struct ctl *c, json_t *vm)
 {
 	if (!vm)
 		return CTL_OK;
+	if (!c->no_wait && json_object_get(vm, "kind")) {	/* it had ended before it was waited for */
+		struct call k = { .op = "vm_get", .params = { text_at(vm, "target") } };
+		int code = call(c, &k);
+
+		if (!code)
+			code = show_result(c, k.ret);
+		json_decref(k.ret);
+		return code;
+	}
 	if (c->output != OUT_TABLE || !json_object_get(vm, "status"))
 		return out_object(c, vm, api_op("vm_get")->out);
 	out_plain(text_at(vm, "name"), stdout);
 	printf(": %s\n", text_at(vm, "status.state"));
 	return fflush(stdout) ? CTL_FAILED : CTL_OK;
+}
+
+/* The start of a VM that was created so is a task of its own. */
+static int wait_for_start(struct ctl *c, const char *name, json_t **ret)
+{
+	struct buf query AUTO_BUF = BUF_INIT(1024);
+	struct call k = { .op = "task_list" };
+	json_t *task;
+	int code;
+
+	buf_adds(&query, "limit=1&target=");
+	http_escape(&query, name, false);
+	k.query = query.data;
+	code = call(c, &k);
+	task = json_array_get(json_object_get(k.ret, "items"), 0);
+	if (!code && !strcmp(text_at(task, "kind"), "vm.start")) {
+		json_decref(TAKE(*ret));
+		code = call_wait_task(c, (uint64_t)json_integer_value(json_object_get(task, "id")), ret);
+		if (code)
+			say_hint("%s is created, but doesn't run; vmctl info %s", name, name);
+	}
+	json_decref(k.ret);
+	return code;
 }
 
 static int create(struct ctl *c, const struct command *cmd, struct args *a, bool start, json_t **ret)
@@ -99,7 +131,7 @@ static int create(struct ctl *c, const struct command *cmd, struct args *a, bool
 	k.body = body;
 	code = call(c, &k);
 	*ret = k.ret;
-	return code;
+	return code || !start || c->no_wait ? code : wait_for_start(c, a->v[0], ret);
 }
 
 int vm_create(struct ctl *c, const struct command *cmd, struct args *a)
@@ -174,8 +206,11 @@ int vm_set(struct ctl *c, const struct command *cmd, struct args *a)
 	code = show_result(c, k.ret);
 	if (json_array_size(json_object_get(k.ret, "pending"))) {
 		fprintf(stderr, "takes effect at the next start:");
-		json_array_foreach(json_object_get(k.ret, "pending"), i, pending)
-			fprintf(stderr, " %s", json_string_value(pending) ? json_string_value(pending) + 1 : "?");
+		json_array_foreach(json_object_get(k.ret, "pending"), i, pending) {
+			const char *last = strrchr(json_string_value(pending), '/');
+
+			fprintf(stderr, " %s", last ? last + 1 : "?");
+		}
 		fprintf(stderr, "\n");
 	}
 	json_decref(k.ret);

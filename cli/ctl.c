@@ -50,7 +50,7 @@ void say_hint(const char *fmt, ...)
 	va_end(args);
 }
 
-static enum ctl_exit exit_of(enum err_code code)
+enum ctl_exit ctl_exit_of(enum err_code code)
 {
 	switch (code) {
 	case ERR_NONE:
@@ -80,7 +80,7 @@ int ctl_fail(const struct err *e)
 	snprintf(field, sizeof(field), "%s", *e->pointer ? e->pointer + 1 : "");
 	for (char *p = field; (p = strchr(p, '/')); )
 		*p = '.';
-	if (*field)
+	if (*field && !strstr(e->msg, field))
 		say("%s: %s", field, e->msg);
 	else
 		say("%s", e->msg);
@@ -88,7 +88,7 @@ int ctl_fail(const struct err *e)
 		say_hint("%s", e->hint);
 	if (*e->permission && !*e->hint)
 		say_hint("it needs the permission %s", e->permission);
-	return exit_of(e->code);
+	return ctl_exit_of(e->code);
 }
 
 int ctl_usage(const char *fmt, ...)

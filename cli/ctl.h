@@ -29,6 +29,7 @@ struct ctl {
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void say_hint(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int ctl_fail(const struct err *e);		/* says it; returns the exit code that fits */
+enum ctl_exit ctl_exit_of(enum err_code code);
 int ctl_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));	/* says it; CTL_USAGE */
 /* A question to a person at the terminal; false without one. */
 bool ctl_ask(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -114,7 +114,10 @@ static int send_all(struct ctl *c, const struct api_op *op, const char *const *p
 	tty_transfer_end();
 	if (r) {
 		json_decref(ret);
-		return ctl_fail(&e);
+		if (e.code == ERR_EXISTS)
+			err_hint(&e, "--replace takes its place, or give it another name: vmctl file upload FILE '[%s] NAME'", params[0]);
+		ctl_fail(&e);
+		return r < 0 ? CTL_CONNECT : ctl_exit_of(e.code);
 	}
 	r = ret ? out_object(c, ret, op->out) : CTL_OK;
 	json_decref(ret);

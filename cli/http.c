@@ -172,7 +172,9 @@ int http_do(struct http *h, const struct http_request *q, struct http_answer *a,
 			break;
 		kept = false;		/* it was closed while it lay idle: once more */
 	}
-	if (!e->code)
-		fail_errno(e, r, "talk to croftd");
+	if (!e->code) {
+		fail(e, ERR_UNAVAILABLE, "the connection to croftd was lost: %s", strerror(-r));
+		err_hint(e, "is croftd all right? journalctl -u croftd");
+	}
 	return r;
 }

@@ -45,7 +45,7 @@ static int head_done(struct reply *r, struct err *e)
 		if (r->head.data[i] == '\0')
 			return bad(e, "a NUL in its head");
 		if (r->head.data[i] == '\r' && r->head.data[i + 1] == '\n')
-			r->head.data[i] = r->head.data[i + 1] = '\0';
+			r->head.data[i] = r->head.data[i + 1] = '\0', i++;
 		else if (r->head.data[i] == '\n')
 			return bad(e, "a line of its head");
 	}

@@ -6,7 +6,7 @@
 #include "text.h"
 #include "value.h"
 
-#define NAMES_MAX	128
+#define NAMES_MAX	64
 #define DEPTH		6
 
 static bool ends_with(const char *s, const char *tail)
@@ -30,6 +30,13 @@ static const struct api_field *find(const struct api_schema *s, const char *part
 	return f;
 }
 
+void value_key_short(const char *name, char out[40])
+{
+	snprintf(out, 40, "%.39s", name);
+	if (ends_with(out, "_bytes"))
+		out[strlen(out) - 6] = '\0';
+}
+
 static const struct api_schema *config_of(const struct api_schema *s)
 {
 	const struct api_field *f = api_field(s, "config", 6);
@@ -39,18 +46,20 @@ static const struct api_schema *config_of(const struct api_schema *s)
 
 static int unknown(const struct api_schema *s, const char *part, size_t n, struct err *e)
 {
-	const char *names[NAMES_MAX + 1], *near;
-	const struct api_schema *config = config_of(s);
+	const struct api_schema *both[] = { s, config_of(s) };
+	char names[NAMES_MAX][40];
+	const char *list[NAMES_MAX + 1] = { NULL }, *near;
 	AUTO_FREE char *word = xstrndup(part, n);
 	size_t k = 0;
 	int r = fail(e, ERR_INVALID, "there is no field \"%s\"", word);
 
-	for (const struct api_field *f = s->fields; f->name && k < NAMES_MAX; f++)
-		names[k++] = f->name;
-	for (const struct api_field *f = config ? config->fields : NULL; f && f->name && k < NAMES_MAX; f++)
-		names[k++] = f->name;
-	names[k] = NULL;
-	near = did_you_mean(word, names);
+	for (size_t i = 0; i < COUNT(both); i++)
+		for (const struct api_field *f = both[i] ? both[i]->fields : NULL; f && f->name && k < NAMES_MAX; f++) {
+			value_key_short(f->name, names[k]);
+			list[k] = names[k];
+			k++;
+		}
+	near = did_you_mean(word, list);
 	if (near)
 		err_hint(e, "did you mean %s?", near);
 	else
@@ -291,9 +300,13 @@ static void keys_of(const struct api_schema *s, const char *prefix, bool creatin
 		    void (*fn)(void *, const char *, const struct api_field *), void *arg)
 {
 	for (const struct api_field *f = s->fields; f->name; f++) {
-		AUTO_FREE char *key = xasprintf("%s%s", prefix, f->name);
+		char shown[40];
+		value_key_short(f->name, shown);
+		AUTO_FREE char *key = xasprintf(f->type == API_LABELS ? "%s%s.NAME" : "%s%s", prefix, shown);
 		AUTO_FREE char *inside = xasprintf(f->type == API_MAP ? "%s.NAME." : "%s.", key);
 
+		if (depth && !strcmp(f->name, "name"))
+			continue;		/* an entry's name stands in its key */
 		if (f->flags & API_READ_ONLY || (f->flags & API_CREATE_ONLY && !creating))
 			continue;
 		if (f->type == API_OBJECT && !strcmp(f->name, "config"))

@@ -13,3 +13,4 @@ int value_put(json_t *into, const struct api_schema *s, const char *key, json_t 
 /* All keys that can be assigned, one a line: "config.cpus", ..., through @fn. */
 void value_keys(const struct api_schema *s, bool creating, void (*fn)(void *arg, const char *key, const struct api_field *f),
 		void *arg);
+void value_key_short(const char *name, char out[40]);		/* "memory_bytes" -> "memory" */

@@ -12,6 +12,8 @@
 #include "upload.h"
 #include "volfile.h"
 
+#define CLOSE_TRIES	400		/* of 5 ms */
+
 struct upload_job {
 	struct dsjob j;			/* path: the target */
 	char temp[64];
@@ -256,7 +258,10 @@ static int finish_work(struct job *job, struct err *e)
 	if (r < 0)
 		return r;
 	fd = r;
-	if (volfile_written(fd) == 1)
+	/* croft-front says that it is done and closes its descriptor in a lane of its own: give it a moment. */
+	for (int i = 0; (r = volfile_written(fd)) == 1 && i < CLOSE_TRIES; i++)
+		usleep(5000);
+	if (r == 1)
 		return fail(e, ERR_BUSY, "the upload to \"%.200s\" is still being written", q->j.path);
 	if (fsync(fd) < 0)
 		return dsjob_fail(e, errno, "make durable the upload to", q->j.path);

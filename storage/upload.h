@@ -18,7 +18,7 @@ void upload_begin(struct datastore *ds, const struct upload_plan *u, uint64_t du
 void upload_sync(struct datastore *ds, const struct upload_plan *u,
 		 void (*done)(void *arg, uint64_t durable_bytes, const struct err *e), void *arg);
 /* All is there: sync, check the size (when announced) and, when @sha256 isn't NULL, the digest; then give it its name.
- * Everybody's descriptor for writing must be closed before: ERR_BUSY while one is open. done gets size and digest
+ * Everybody's descriptor for writing must be closed by then: ERR_BUSY when one is still open after 2 s. done gets size and digest
  * (@sha256 is NULL when none was asked for). */
 void upload_finish(struct datastore *ds, const struct upload_plan *u, const uint8_t *sha256,
 		   void (*done)(void *arg, uint64_t size, const struct err *e), void *arg);

@@ -160,6 +160,7 @@ static void put_schema(const char *name, json_t *schema)
 
 static void put_params(const char *id, json_t *op, const char *in)
 {
+	const char *type;
 	size_t i;
 	json_t *p;
 
@@ -171,7 +172,8 @@ static void put_params(const char *id, json_t *op, const char *in)
 		put(text(p, "name"));
 		printf(", ");
 		put(text(p, "description"));
-		printf(" }, ");
+		type = type_of(json_object_get(p, "schema"));
+		printf(", %d }, ", type && !strcmp(type, "boolean"));
 	}
 	printf("{ 0 } };\n");
 }
