@@ -2,7 +2,7 @@
  * progress on a terminal; a problem is told. */
 #pragma once
 #include "api.h"
-#include "ctl.h"
+#include "vmctl.h"
 
 struct call {
 	const char *op;			/* "vm_start" */

@@ -2,7 +2,7 @@
 #pragma once
 #include "api.h"
 #include "args.h"
-#include "ctl.h"
+#include "vmctl.h"
 
 struct command {
 	const char *name, *usage, *help;
@@ -39,7 +39,7 @@ int cmd_api(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_help(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_completion(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_complete(struct ctl *c, const struct command *cmd, struct args *a);
-int file_transfer(struct ctl *c, const struct api_op *op, struct args *a);	/* upload, download */
+int file_transfer(struct ctl *c, const struct api_op *op, struct args *a);	/* transfer.c */
 int task_wait(struct ctl *c, struct args *a);
 int task_cancel(struct ctl *c, struct args *a);
 

@@ -13,7 +13,7 @@
 #include "file.h"
 #include "mem.h"
 #include "text.h"
-#include "ws.h"
+#include "frames.h"
 
 #define LEAVE		29		/* Ctrl-] */
 #define PIECE		65536

@@ -1,6 +1,6 @@
 /* follow.h: the stream of events (SSE), taken up again where it broke. */
 #pragma once
-#include "ctl.h"
+#include "vmctl.h"
 
 /* @kinds: "vm.*,task.finished" or NULL; @after: number of an event, or NULL: from now on. @began is called each time that
  * the stream runs, @on_event for each event; anything but 0 ends it (CTL_OK). @timeout_s: 0: none. */

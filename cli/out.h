@@ -1,7 +1,7 @@
 /* out.h: answers on stdout, in the form that was asked for. JSON is the API's, nothing is invented here. */
 #pragma once
 #include "api.h"
-#include "ctl.h"
+#include "vmctl.h"
 
 int out_list(struct ctl *c, json_t *items, const struct api_schema *s);		/* exit code */
 int out_object(struct ctl *c, json_t *object, const struct api_schema *s);

@@ -1,6 +1,6 @@
 /* target.h: which croftd is meant, and what is remembered of remote ones: ~/.config/croft/hosts.json, 0600. */
 #pragma once
-#include "ctl.h"
+#include "vmctl.h"
 
 /* Settle socket or host from options, environment and what is there; sets up c->http, connects at its first use.
  * CTL_OK, or an exit code with the reason said. */

@@ -1,6 +1,6 @@
 #include <stdio.h>
 #include <string.h>
-#include "ctl.h"
+#include "vmctl.h"
 #include "fields.h"
 #include "mem.h"
 #include "text.h"

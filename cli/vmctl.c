@@ -1,7 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "ctl.h"
+#include "vmctl.h"
 #include "mem.h"
 
 const char *const ctl_exit_help[CTL_NEXIT] = {

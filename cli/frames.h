@@ -1,4 +1,4 @@
-/* ws.h: WebSocket frames (RFC 6455), the client's side. Pure but for the random masks. */
+/* frames.h: WebSocket frames (RFC 6455), the client's side. Pure but for the random masks. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* http.h: a small HTTP/1.1 client over one kept-alive connection. */
+/* client.h: a small HTTP/1.1 client over one kept-alive connection. */
 #pragma once
 #include <stdint.h>
 #include "buf.h"

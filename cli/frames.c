@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include "mem.h"
-#include "ws.h"
+#include "frames.h"
 
 #define GUID	"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 

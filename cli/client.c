@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "http.h"
+#include "client.h"
 #include "mem.h"
 
 #define PIECE	(256 * 1024)

@@ -1,9 +1,9 @@
-/* ctl.h: what every command of vmctl works with, and how it ends. */
+/* vmctl.h: what every command of vmctl works with, and how it ends. */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
 #include "err.h"
-#include "http.h"
+#include "client.h"
 
 #define CTL_VERSION "0.1.0"
 

@@ -1,4 +1,4 @@
-/* file.c: vmctl file upload, file download, and whatever else of the API carries bytes. */
+/* transfer.c: vmctl file upload, file download, and whatever else of the API carries bytes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
