@@ -166,12 +166,29 @@ static int qemu_attach(struct vm *vm, struct err *e)
 	return 0;
 }
 
+/* It could not be kept for a while, and has ended meanwhile: the run folder knows what there is to know. */
+static void ended_unseen(struct guest *g)
+{
+	struct vm_last last = { .why = g->why ? g->why : VM_WHY_UNKNOWN, .when_usec = now_usec(), .exit_code = -1 };
+	struct run_folder r = { 0 };
+	struct err e = { 0 };
+	char uuid[37];
+
+	vm_uuid(g->vm, uuid);
+	if (!g->why && run_read(g->vm->vms->how.house->run_fd, uuid, &r, &e) == 0)
+		vm_last_from_run(&r, &last);
+	run_folder_fini(&r);
+	vm_saw(g->vm, VM_SAW_END, &last);
+}
+
 void guest_keep(struct guest *g)
 {
 	struct err e = { 0 };
 
 	g->keeper = attach(g, &e);
-	if (!g->keeper)
+	if (!g->keeper && e.code == ERR_STATE)
+		ended_unseen(g);
+	else if (!g->keeper)
 		guest_silent(g, e.msg);
 }
 
@@ -197,11 +214,14 @@ static void qemu_probe(struct vm *vm)
 {
 	struct guest *g = vm->run;
 
-	if (!g->keeper)
+	if (!g->keeper) {
 		guest_keep(g);
-	else if (vm->state == VM_STARTING || vm->state == VM_ATTACHING || vm->state == VM_ENDING)
+		return;
+	}
+	if (vm->state == VM_STARTING || vm->state == VM_ATTACHING || vm->state == VM_ENDING)
 		return;				/* these have deadlines of their own */
-	else if (!g->qmp)
+	keeper_probe(g->keeper);
+	if (!g->qmp)
 		guest_connect(g);
 	else if (vm->state == VM_DEGRADED ||
 		 mono_usec() - qmp_heard_usec(g->qmp) >= (int64_t)vm->vms->how.round_usec / 2)
