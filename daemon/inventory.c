@@ -254,12 +254,7 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 		json_decref(j);
 	}
 	inventory_add(inv, m);
-	if (started && m->vm) {		/* it ran; a run folder that is found says more */
-		struct vm_last last = { .when_usec = now_usec(), .exit_code = -1, .why = m->spec.engine == VM_ENGINE_SIM
-					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
-
-		vm_set_last(m->vm, &last);
-	}
+	m->was_on = started != NULL;
 }
 
 static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
@@ -295,6 +290,23 @@ static void found(void *arg, const struct run_folder *r)
 	}
 }
 
+/* It ran, and left no run folder: its engine went with croftd, or the run folders with the host. */
+static void tell_lost(const struct inventory *inv)
+{
+	for (size_t i = 0; i < inv->n; i++) {
+		struct machine *m = inv->by_name[i];
+		struct vm_last last = { .when_usec = now_usec(), .exit_code = -1, .why = m->spec.engine == VM_ENGINE_SIM
+					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
+		struct vm_status st;
+
+		if (!m->was_on || !m->vm || vm_state_alive(vm_state(m->vm)))
+			continue;
+		vm_status(m->vm, &st);
+		if (st.last->why == VM_WHY_NEVER)
+			vm_set_last(m->vm, &last);
+	}
+}
+
 int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 {
 	struct inventory *inv = xnew(inventory);
@@ -314,7 +326,10 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	int r = db_now(c->db, &l.job, load_work, e);
 
 	*ret = inv;
-	return r < 0 ? r : run_scan(fd, found, inv, e);
+	if (r == 0)
+		r = run_scan(fd, found, inv, e);
+	tell_lost(inv);
+	return r;
 }
 
 void inventory_free(struct inventory *inv)

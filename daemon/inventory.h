@@ -23,6 +23,7 @@ struct machine {
 	struct vm_spec *started;	/* owned: what it was started with, where that is something else; or NULL */
 	char *folder;			/* owned: "[local] name" */
 	int64_t created_usec;
+	bool was_on;			/* when croftd or the host went down */
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
 	struct task *task;		/* that holds it, or NULL */
