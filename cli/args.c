@@ -1,5 +1,6 @@
 #include <string.h>
 #include "args.h"
+#include "mem.h"
 
 struct args args_from(int n, char **v)
 {
@@ -62,6 +63,28 @@ const char *args_value(struct args *a, const char *name, const char *letter, boo
 		}
 	}
 	return value;
+}
+
+void args_to_words(struct args *a, bool (*is_flag)(void *arg, const char *name), void *arg)
+{
+	for (int i = 0; i < a->options; i++) {
+		char *name = a->v[i] + 2, *equals;
+
+		if (strncmp(a->v[i], "--", 2) || !*name)
+			continue;
+		equals = strchr(name, '=');
+		for (char *p = name; *p && p != equals; p++)
+			if (*p == '-')
+				*p = '_';
+		if (equals) {
+			a->v[i] = name;
+		} else if (is_flag(arg, name)) {
+			a->v[i] = xasprintf("%s=yes", name);
+		} else if (i + 1 < a->n) {
+			a->v[i] = xasprintf("%s=%s", name, a->v[i + 1]);
+			take(a, i + 1);
+		}
+	}
 }
 
 const char *args_unknown(const struct args *a)

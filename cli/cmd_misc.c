@@ -1,4 +1,5 @@
 /* cmd_misc.c: events, host, api. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -183,7 +184,7 @@ static int print_answer(struct ctl *c, const struct http_answer *a)
 	return ctl_fail(&e);
 }
 
-static int request(struct ctl *c, const char *method, const char *path, char *body)
+static int request(struct ctl *c, const char *method, const char *path, char *body, int fd)
 {
 	AUTO_FREE char *full = !strncmp(path, "/api", 4) ? xstrdup(path) : xasprintf("/api/v1%s%s", *path == '/' ? "" : "/", path);
 	struct http_request q = HTTP_REQUEST(method, full);
@@ -197,6 +198,11 @@ static int request(struct ctl *c, const char *method, const char *path, char *bo
 							       "Content-Type: application/json\r\n";
 	q.body = body;
 	q.body_len = body ? strlen(body) : 0;
+	if (fd >= 0) {
+		q.headers = "Content-Type: application/octet-stream\r\n";
+		q.body_fd = fd;
+		q.length = (uint64_t)lseek(fd, 0, SEEK_END);
+	}
 	code = http_do(&c->http, &q, &a, &e) < 0 ? (ctl_fail(&e), CTL_CONNECT) : print_answer(c, &a);
 	http_answer_fini(&a);
 	return code;
@@ -205,8 +211,9 @@ static int request(struct ctl *c, const char *method, const char *path, char *bo
 int cmd_api(struct ctl *c, const struct command *cmd, struct args *a)
 {
 	bool bad = false;
-	const char *data = args_value(a, "--data", "-d", &bad);
-	int code = bad ? ctl_usage("--data wants JSON, @FILE, or - for stdin") : command_rest(cmd, a, 1, 2);
+	const char *data = args_value(a, "--data", "-d", &bad), *file = args_value(a, "--file", NULL, &bad);
+	int code = bad ? ctl_usage("--data wants JSON, @FILE, or - for stdin; --file a file of bytes") : command_rest(cmd, a, 1, 2);
+	AUTO_CLOSE int fd = -1;
 	AUTO_FREE char *body = NULL;
 
 	if (code)
@@ -215,5 +222,7 @@ int cmd_api(struct ctl *c, const struct command *cmd, struct args *a)
 		body = read_input(data, &code);
 	if (code)
 		return code;
-	return a->n == 1 ? request(c, "GET", a->v[0], body) : request(c, a->v[0], a->v[1], body);
+	if (file && (fd = open(file, O_RDONLY | O_CLOEXEC)) < 0)
+		return ctl_usage("%s can't be opened: %s", file, strerror(errno));
+	return a->n == 1 ? request(c, "GET", a->v[0], body, fd) : request(c, a->v[0], a->v[1], body, fd);
 }

@@ -72,6 +72,22 @@ char *command_query(const struct api_op *op, struct args *a, int *ret_code)
 	return b.len ? buf_take(&b) : NULL;
 }
 
+static bool is_switch(void *arg, const char *name)
+{
+	const struct api_op *op = arg;
+	const struct api_field *config = api_field(op->in, "config", 6), *f = api_field(op->in, name, strlen(name));
+
+	if (!f && config)
+		f = api_field(config->sub, name, strlen(name));
+	return f && f->type == API_BOOLEAN;
+}
+
+void command_options(const struct api_op *op, struct args *a)
+{
+	if (op && op->in)
+		args_to_words(a, is_switch, (void *)(uintptr_t)op);
+}
+
 /* A secret never stands among the arguments, where everybody on the machine can read it. */
 static int secret(json_t *body, const struct api_schema *s, const char *word, const struct api_field *f)
 {
@@ -186,6 +202,7 @@ static int run_op(struct ctl *c, const char *noun, const struct api_op *op, stru
 	query = command_query(op, a, &code);
 	if (code)
 		return code;
+	command_options(op, a);
 	if (args_unknown(a))
 		return ctl_usage("%s %s knows no %s", noun, op->id + strlen(noun) + 1, args_unknown(a));
 	code = fill_params(op, a, k.params, &store, &path_query, &used);

@@ -112,10 +112,12 @@ static int wait_for_start(struct ctl *c, const char *name, json_t **ret)
 static int create(struct ctl *c, const struct command *cmd, struct args *a, bool start, json_t **ret)
 {
 	const struct api_op *op = api_op("vm_create");
-	int code = command_rest(cmd, a, 1, -1);
 	json_t *body = json_object();
 	struct call k = { .op = "vm_create" };
+	int code;
 
+	command_options(op, a);
+	code = command_rest(cmd, a, 1, -1);
 	if (!code && strchr(a->v[0], '='))
 		code = ctl_usage("the name of the new VM comes first: vmctl %s NAME %s", cmd->name, a->v[0]);
 	if (!code)
@@ -164,9 +166,11 @@ int vm_run(struct ctl *c, const struct command *cmd, struct args *a)
 int vm_power(struct ctl *c, const struct command *cmd, struct args *a)
 {
 	const struct api_op *op = api_op(cmd->op);
-	int code = command_rest(cmd, a, 1, -1), worst = CTL_OK, vms = 0;
+	int code, worst = CTL_OK, vms = 0;
 	json_t *body = op && op->in ? json_object() : NULL;
 
+	command_options(op, a);
+	code = command_rest(cmd, a, 1, -1);
 	while (!code && vms < a->n && !strchr(a->v[vms], '='))
 		vms++;
 	if (!code && !vms)
@@ -188,11 +192,13 @@ int vm_power(struct ctl *c, const struct command *cmd, struct args *a)
 
 int vm_set(struct ctl *c, const struct command *cmd, struct args *a)
 {
-	int code = command_rest(cmd, a, 2, -1);
 	struct call k = { .op = "vm_set", .body = json_object() };
 	json_t *pending;
 	size_t i;
+	int code;
 
+	command_options(api_op(k.op), a);
+	code = command_rest(cmd, a, 2, -1);
 	if (!code)
 		code = command_body(api_op(k.op), a, 1, k.body);
 	if (code) {

@@ -36,6 +36,9 @@ int cmd_logout(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_whoami(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_host(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_api(struct ctl *c, const struct command *cmd, struct args *a);
+int cmd_backup(struct ctl *c, const struct command *cmd, struct args *a);
+int cmd_restore(struct ctl *c, const struct command *cmd, struct args *a);
+int cmd_man(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_help(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_completion(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_complete(struct ctl *c, const struct command *cmd, struct args *a);
@@ -47,7 +50,9 @@ int task_cancel(struct ctl *c, struct args *a);
 int command_rest(const struct command *cmd, const struct args *a, int least, int most);
 /* Take the query parameters of @op from the options: "--limit 5". Caller frees; CTL_USAGE by *ret_code. */
 char *command_query(const struct api_op *op, struct args *a, int *ret_code);
+void command_options(const struct api_op *op, struct args *a);	/* "--memory 1GiB" is "memory=1GiB", too */
 /* KEY=VALUE words (and what short.c makes of them) from the @from-th on into @body. 0, or CTL_USAGE with the reason said. */
 int command_body(const struct api_op *op, const struct args *a, int from, json_t *body);
+extern const char help_options[];	/* the global ones, a line each */
 void help_short(void);			/* what `vmctl` alone shows */
 void help_command(const struct command *cmd);

@@ -31,14 +31,17 @@ const struct command commands[] = {
 	{ "login", "[USER] [--token]", "log in at another host: vmctl login --host https://HOST:PORT", cmd_login, NULL },
 	{ "logout", "", "log out there, and forget its token", cmd_logout, NULL },
 	{ "whoami", "", "show who you are there, and what you may do", cmd_whoami, "session_get" },
-	{ "api", "[METHOD] PATH [--data JSON|@FILE|-]", "send a request of your own", cmd_api, NULL },
+	{ "backup-config", "FILE", "keep users and VMs of this host in a file; disks stay where they are", cmd_backup, "config_backup" },
+	{ "restore-config", "FILE", "bring users and VMs of such a file to this host", cmd_restore, "config_restore" },
+	{ "api", "[METHOD] PATH [--data JSON|@FILE|-] [--file FILE]", "send a request of your own", cmd_api, NULL },
 	{ "completion", "bash|zsh|fish", "print what makes the shell complete vmctl's words", cmd_completion, NULL, .offline = true },
 	{ "help", "[COMMAND | fields NAME | exit-codes]", "explain a command", cmd_help, NULL, .offline = true },
+	{ "__man", NULL, NULL, cmd_man, NULL, .offline = true },
 	{ "__complete", NULL, NULL, cmd_complete, NULL, .offline = true },
 	{ 0 }
 };
 
-static const char options[] =
+const char help_options[] =
 	"  --host https://HOST:PORT  another host than this one (CROFT_HOST)\n"
 	"  --socket PATH             croftd's socket; else CROFT_HOME, ./run, /run/croft are looked at\n"
 	"  --fingerprint SHA256      of the other host's certificate, instead of being asked\n"
@@ -92,7 +95,7 @@ static void help_all(void)
 	for (size_t i = 0; command_nouns[i]; i++)
 		if (noun_op(command_nouns[i], "list") || noun_op(command_nouns[i], "create") || noun_op(command_nouns[i], "get"))
 			printf(" %s", command_nouns[i]);
-	printf("\n\nOptions, anywhere:\n%s", options);
+	printf("\n\nOptions, anywhere:\n%s", help_options);
 }
 
 static void print_key(void *arg, const char *key, const struct api_field *f)
@@ -107,7 +110,7 @@ static void print_keys(const struct api_op *op)
 {
 	if (!op || !op->in)
 		return;
-	printf("\nKEY=VALUE:\n");
+	printf("\nKEY=VALUE, or --KEY VALUE:\n");
 	if (api_field(op->in, "config", 6)) {
 		for (const struct short_key *k = short_keys; k->name; k++)
 			printf("  %-26s %s\n", k->name, k->help);
@@ -136,7 +139,7 @@ void help_command(const struct command *cmd)
 	if (cmd->more)
 		printf("\n%s\n", cmd->more);
 	print_query(cmd->fn == vm_ls ? op : NULL);
-	print_keys(cmd->fn == vm_console ? NULL : op);
+	print_keys(cmd->fn == vm_console || cmd->fn == cmd_restore ? NULL : op);
 }
 
 static int help_noun(const char *noun)

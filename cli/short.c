@@ -6,7 +6,7 @@
 #include "value.h"
 
 const struct short_key short_keys[] = {
-	{ "disk", "SIZE", "a new disk: disk=20GiB; with image= the size of its copy" },
+	{ "disk", "SIZE[,KEY=VALUE...]", "a new disk: disk=20GiB; with image= the size of its copy; disk=20GiB,bus=scsi" },
 	{ "image", "FILE", "a disk that begins as a copy of this image: image='[local] debian.qcow2'" },
 	{ "cdrom", "FILE", "a CD drive with this ISO: cdrom='[local] debian.iso'" },
 	{ "nic", "NETWORK", "a NIC on this network; nic=none: a VM without" },
@@ -116,16 +116,38 @@ static int set_kernel(json_t *config, const char *key, const char *value)
 	return 1;
 }
 
-static int set_disk(json_t *config, const char *value, struct err *e)
+/* SIZE[,KEY=VALUE...], or KEY=VALUE,...: "20GiB,bus=scsi", "source=[local] a.qcow2". A comma that no key follows is text. */
+static int set_disk(json_t *config, const struct api_schema *disk_schema, const char *value, struct err *e)
 {
-	uint64_t bytes;
+	json_t *disk = next_entry(enter(config, "disks"), "disk", "size_bytes");
+	AUTO_FREE char *text = xstrdup(value);
+	char *part = text, *end;
 
-	if (text_size(value, &bytes) < 0 || bytes > INT64_MAX) {
-		fail(e, ERR_INVALID, "disk: \"%s\" is not a size", value);
-		return err_hint(e, "disk=20GiB makes a new one; image=FILE copies one");
+	for (bool first = true; part; part = end, first = false) {
+		AUTO_FREE char *assignment = NULL;
+		size_t name;
+
+		for (end = strchr(part, ','); end; end = strchr(end + 1, ',')) {
+			name = strspn(end + 1, "abcdefghijklmnopqrstuvwxyz_");
+			if (name && end[1 + name] == '=')
+				break;
+		}
+		if (end)
+			*end++ = '\0';
+		assignment = first && !strchr(part, '=') ? xasprintf("size=%s", part) : xstrdup(part);
+		if (value_set(disk, disk_schema, assignment, true, e) < 0) {
+			err_hint(e, "disk=20GiB makes a new one, image=FILE copies one");
+			return -1;
+		}
 	}
-	json_object_set_new(next_entry(enter(config, "disks"), "disk", "size_bytes"), "size_bytes", json_integer((json_int_t)bytes));
 	return 1;
+}
+
+static const struct api_schema *disk_of(const struct api_schema *s)
+{
+	const struct api_field *config = api_field(s, "config", 6), *disks = config ? api_field(config->sub, "disks", 5) : NULL;
+
+	return disks ? disks->sub : s;
 }
 
 int short_set(json_t *body, const struct api_schema *s, const char *assignment, struct err *e)
@@ -143,7 +165,7 @@ int short_set(json_t *body, const struct api_schema *s, const char *assignment, 
 		return 0;
 	config = enter(body, "config");
 	if (!strcmp(key, "disk"))
-		return set_disk(config, equals + 1, e);
+		return set_disk(config, disk_of(s), equals + 1, e);
 	if (!strcmp(key, "image"))
 		return set_image(config, equals + 1, e);
 	if (!strcmp(key, "forward"))
