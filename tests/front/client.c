@@ -181,8 +181,8 @@ static bool body_of(struct client *c, struct reply *r)
 		char *end;
 		size_t n = strtoull(c->buf, &end, 16);
 		eat(c, (char *)memmem(c->buf, c->n, "\r\n", 2) - c->buf + 2);
-		cap = r->n + n;
-		r->body = xrealloc(r->body, cap + 3);
+		if (r->n + n + 3 > cap)
+			r->body = xrealloc(r->body, cap = 2 * (r->n + n + 3));
 		if (!client_exact(c, r->body + r->n, n + 2))
 			return false;
 		r->n += n;
