@@ -8,7 +8,7 @@
 #include "command.h"
 #include "fields.h"
 #include "file.h"
-#include "follow.h"
+#include "stream.h"
 #include "mem.h"
 #include "out.h"
 

@@ -4,7 +4,7 @@
 #include <unistd.h>
 #include "call.h"
 #include "command.h"
-#include "follow.h"
+#include "stream.h"
 #include "mem.h"
 #include "out.h"
 #include "short.h"

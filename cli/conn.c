@@ -75,9 +75,8 @@ int conn_unix(const char *path, uint64_t timeout_usec, struct conn **ret, struct
 
 	if (fd < 0)
 		return fail_errno(e, errno, "make a socket");
-	if (strlen(path) >= sizeof(to.sun_path))
+	if ((size_t)snprintf(to.sun_path, sizeof(to.sun_path), "%s", path) >= sizeof(to.sun_path))
 		return fail(e, ERR_INVALID, "the path of the socket is too long: %s", path);
-	strcpy(to.sun_path, path);
 	r = connect_by(fd, (struct sockaddr *)&to, sizeof(to), end_of(timeout_usec));
 	if (r < 0)
 		return fail_errno(e, r, "connect to %s", path);

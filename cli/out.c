@@ -223,9 +223,9 @@ static bool is_empty(json_t *v)
 
 static void label(const char *key, char out[80])
 {
-	snprintf(out, 80, "%.70s:", key);
-	if (is_bytes(key))
-		strcpy(out + strlen(out) - 7, ":");
+	int n = (int)strlen(key) - (is_bytes(key) ? 6 : 0);
+
+	snprintf(out, 80, "%.*s:", n < 70 ? n : 70, key);
 }
 
 static void outline(struct ctl *c, json_t *object, int indent);

@@ -121,7 +121,7 @@ static int dial_tls(void *arg, struct conn **ret, struct err *e)
 		conn_close(TAKE(*ret));
 		return r;
 	}
-	strcpy(remote.pin, fingerprint);
+	memcpy(remote.pin, fingerprint, sizeof(remote.pin));
 	if (remember("fingerprint", fingerprint))
 		say("so it will be asked again");
 	return 0;

@@ -178,7 +178,7 @@ static int check_marker(struct refresh *q, int dirfd, struct err *e)
 		return r;
 	if (!q->create && strcmp(id, q->id))
 		return fail(e, ERR_STATE, "%s holds another datastore: %s instead of %s", q->path, id, q->id);
-	strcpy(q->id, id);
+	memcpy(q->id, id, sizeof(q->id));
 	return 0;
 }
 
@@ -262,7 +262,7 @@ static void refresh_done(struct job *job, const struct err *e)
 		else if (q->opened < 0)
 			q->status.reflink = ds->status.reflink;
 		close_at(&q->opened);
-		strcpy(ds->id, q->id);
+		memcpy(ds->id, q->id, sizeof(ds->id));
 	}
 	q->status.as_of = now_usec();
 	fields_fini(&datastore_status_fields, &ds->status);
@@ -279,7 +279,7 @@ void datastore_refresh(struct datastore *ds, storage_done done, void *arg)
 	q->ds = ds;
 	q->path = xstrdup(ds->path);
 	q->create = !*ds->id;
-	strcpy(q->id, ds->id);
+	memcpy(q->id, ds->id, sizeof(q->id));
 	q->dirfd = ds->dirfd;
 	q->opened = -1;
 	q->done = done;

@@ -28,7 +28,7 @@ void dsjob_run(struct datastore *ds, struct dsjob *j, const char *path, unsigned
 		loop_defer(ds->ev, refused, &j->job);
 		return;
 	}
-	strcpy(j->path, path);
+	memcpy(j->path, path, strlen(path) + 1);
 	lane_run(flags & DSJOB_BULK ? ds->bulk : ds->lane, &j->job, work, done);
 }
 

@@ -74,7 +74,7 @@ int dspath_parse(const char *text, struct dspath *ret, struct err *e)
 	r = dspath_check(close, true, e);
 	if (r < 0)
 		return r;
-	strcpy(p.path, close);
+	memcpy(p.path, close, strlen(close) + 1);
 	*ret = p;
 	return 0;
 }

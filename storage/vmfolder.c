@@ -75,7 +75,7 @@ static int create_work(struct job *job, struct err *e)
 	if (is_owner(v->j.dirfd, v->j.path, v->uuid))
 		return 0;
 	if (is_owner(v->j.dirfd, v->other, v->uuid)) {
-		strcpy(v->j.path, v->other);
+		memcpy(v->j.path, v->other, sizeof(v->other));
 		return 0;
 	}
 	r = make_marked(v, e);
@@ -83,7 +83,7 @@ static int create_work(struct job *job, struct err *e)
 		return r;
 	r = take_name(v, v->j.path);
 	if (r == -EEXIST) {
-		strcpy(v->j.path, v->other);
+		memcpy(v->j.path, v->other, sizeof(v->other));
 		r = take_name(v, v->other);
 	}
 	if (!r)

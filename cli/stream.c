@@ -3,7 +3,7 @@
 #include <unistd.h>
 #include "call.h"
 #include "fields.h"
-#include "follow.h"
+#include "stream.h"
 #include "mem.h"
 #include "text.h"
 

@@ -1,4 +1,4 @@
-/* follow.h: the stream of events (SSE), taken up again where it broke. */
+/* stream.h: the stream of events (SSE), taken up again where it broke. */
 #pragma once
 #include "vmctl.h"
 
