@@ -110,7 +110,8 @@ clean:			## remove everything that was built
 # ---- the demo guest (Debian's arm64 kernel and busybox), Debian's installer, a UEFI disk and CD for the tests ----
 .PHONY: guest demo-installer test-images golden-accept
 guest: $(GUEST)/initrd.gz		## the demo guest's kernel and initramfs, in build/guest
-demo-installer: $(GUEST)/installer/initrd.gz	## Debian's own installer for arm64, in build/guest/installer
+demo-installer: all $(GUEST)/installer/initrd.gz	## add a VM that runs Debian's own installer to the croftd of make run
+	@CROFT_HOME=$(HOME_DIR) packaging/guest/add-installer $O/vmctl $(GUEST)/installer
 $(GUEST)/initrd.gz: packaging/guest/build packaging/guest/fetch $(shell find packaging/guest/root -type f)
 	@echo "making the demo guest from Debian's arm64 packages (about 60 MB are fetched)"
 	@packaging/guest/build $(GUEST)
