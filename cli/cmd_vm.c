@@ -109,6 +109,21 @@ static int wait_for_start(struct ctl *c, const char *name, json_t **ret)
 	return code;
 }
 
+/* The name may stand behind options: bring the first word that is no KEY=VALUE to the front. */
+static bool name_first(struct args *a)
+{
+	for (int i = 0; i < a->n; i++) {
+		char *name = a->v[i];
+
+		if (strchr(name, '='))
+			continue;
+		memmove(a->v + 1, a->v, (size_t)i * sizeof(*a->v));
+		a->v[0] = name;
+		return true;
+	}
+	return false;
+}
+
 static int create(struct ctl *c, const struct command *cmd, struct args *a, bool start, json_t **ret)
 {
 	const struct api_op *op = api_op("vm_create");
@@ -118,8 +133,8 @@ static int create(struct ctl *c, const struct command *cmd, struct args *a, bool
 
 	command_options(op, a);
 	code = command_rest(cmd, a, 1, -1);
-	if (!code && strchr(a->v[0], '='))
-		code = ctl_usage("the name of the new VM comes first: vmctl %s NAME %s", cmd->name, a->v[0]);
+	if (!code && !name_first(a))
+		code = ctl_usage("what is the new VM's name? vmctl %s NAME %s", cmd->name, a->v[0]);
 	if (!code)
 		code = command_body(op, a, 1, body);
 	if (code) {

@@ -36,7 +36,7 @@ static void term(const char *name, const char *usage, const char *help)
 
 int cmd_man(struct ctl *c, const struct command *self, struct args *a)
 {
-	char code[8];
+	char code[12];
 
 	printf(".TH VMCTL 1 \"\" \"Croft " CTL_VERSION "\" \"Croft\"\n.SH NAME\nvmctl \\- the VMs of this host, or of another one\n");
 	printf(".SH SYNOPSIS\n.B vmctl\nCOMMAND [WORDS...] [OPTIONS]\n.SH COMMANDS\n");
