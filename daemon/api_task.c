@@ -132,13 +132,19 @@ void task_answer_end(struct req *r, const struct task *t)
 	}
 }
 
-static void answer_202(struct req *r, struct task *t)
+static void answer_202(struct req *r, uint64_t id, struct buf *json)
+{
+	AUTO_FREE char *headers = xasprintf("Location: /api/v1/tasks/%llu\r\n", (unsigned long long)id);
+
+	req_reply_buf(r, 202, headers, json);
+}
+
+static void answer_begun(struct req *r, const struct task *t)
 {
 	struct buf b AUTO_BUF = BUF_INIT(64 * 1024);
-	AUTO_FREE char *headers = xasprintf("Location: /api/v1/tasks/%llu\r\n", (unsigned long long)t->id);
 
 	task_write(t, t->id, &b);
-	req_reply_buf(r, 202, headers, &b);
+	answer_202(r, t->id, &b);
 }
 
 static void wait_over(void *arg)
@@ -148,7 +154,7 @@ static void wait_over(void *arg)
 
 	list_remove(&r->in_wait);
 	timer_disarm(&r->deadline);
-	answer_202(r, t);
+	answer_begun(r, t);
 }
 
 /* ---- reading rows back */
@@ -156,12 +162,21 @@ static void wait_over(void *arg)
 struct reading {
 	struct db_job job;
 	struct req *r;
-	uint64_t id, limit, before, open_id;
+	uint64_t id, limit, before;
 	char target[64], state[16];
+	struct task *ended;		/* owned: as much of the task @id as its end's answer needs; or NULL */
 	struct buf out;
 	unsigned found;
 	uint64_t last;
 };
+
+static const struct task_kind *kind_of(const char *name)
+{
+	for (const struct task_kind *const *k = task_kinds; *k; k++)
+		if (strcmp((*k)->name, name) == 0)
+			return *k;
+	return NULL;
+}
 
 static void write_found(struct jw *w, struct db_rows *q)
 {
@@ -170,15 +185,25 @@ static void write_found(struct jw *w, struct db_rows *q)
 		.target_name = (char *)db_text(q, 3), .user = (char *)db_text(q, 4), .error = (char *)db_text(q, 7),
 		.created = db_int(q, 8), .finished = db_int(q, 9),
 	};
-	const struct task_kind *k = NULL;
 
-	for (const struct task_kind *const *i = task_kinds; *i; i++)
-		if (strcmp((*i)->name, row.kind) == 0)
-			k = *i;
 	for (int i = 0; i < TASK_NSTATES; i++)
 		if (strcmp(task_state_names[i], db_text(q, 5)) == 0)
 			row.state = i;
-	write_row(w, k, (unsigned)db_int(q, 6), 0, &row);
+	write_row(w, kind_of(row.kind), (unsigned)db_int(q, 6), 0, &row);
+}
+
+/* What answers a request whose task ended long ago, as its end would have. */
+static struct task *remember(struct croft *c, struct db_rows *q)
+{
+	struct task *t = xnew(task);
+
+	t->c = c;
+	t->id = (uint64_t)db_int(q, 0);
+	t->kind = kind_of(db_text(q, 1)) ?: task_kinds[0];
+	snprintf(t->target, sizeof t->target, "%s", db_text(q, 2));
+	t->state = strcmp(db_text(q, 5), task_state_names[TASK_DONE]) == 0 ? TASK_DONE : TASK_FAILED;
+	task_error_parse(db_text(q, 7), &t->err);
+	return t;
 }
 
 static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
@@ -200,6 +225,8 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 			continue;
 		rd->last = (uint64_t)db_int(q, 0);
 		write_found(&w, q);
+		if (rd->id)
+			rd->ended = remember(rd->r->c, q);
 	}
 	if (!rd->id) {
 		jw_end(&w);
@@ -215,11 +242,16 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 static void read_done(struct db_job *j, const struct err *e)
 {
 	struct reading *rd = (struct reading *)j;
+	AUTO_FREE struct task *ended = rd->ended;
 
 	if (e)
 		req_fail(rd->r, e);
 	else if (rd->id && !rd->found)
 		req_failf(rd->r, ERR_NOT_FOUND, "there is no task %llu", (unsigned long long)rd->id);
+	else if (rd->id && rd->r->route->out != &task_fields && rd->r->wait_s)
+		task_answer_end(rd->r, ended);
+	else if (rd->id && rd->r->route->out != &task_fields)
+		answer_202(rd->r, rd->id, &rd->out);
 	else
 		req_reply_buf(rd->r, 200, NULL, &rd->out);
 	buf_fini(&rd->out);
@@ -252,7 +284,7 @@ void task_answer(struct req *r, uint64_t id)
 		list_append(&t->waiters, &r->in_wait);
 		timer_arm(&r->deadline, r->c->ev, (uint64_t)r->wait_s * 1000000, wait_over, r);
 	} else {
-		answer_202(r, t);
+		answer_begun(r, t);
 	}
 }
 

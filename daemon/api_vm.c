@@ -203,6 +203,14 @@ static void api_create(struct req *r)
 
 /* ---- change */
 
+static bool wait_soon(struct req *r, struct machine *m)
+{
+	if (!m || !m->task || !task_soon(m->task))
+		return false;
+	list_append(&m->claim.waiting, &r->in_wait);
+	return true;
+}
+
 struct patching { struct row_texts *texts; struct machine *m; struct machine as; };
 
 static int patch_work(struct change *ch, struct db_tx *tx, struct err *e)
@@ -278,6 +286,8 @@ static void api_patch(struct req *r)
 	struct machine *m = inventory_find(r, &e);
 	struct patching *p;
 
+	if (wait_soon(r, m))
+		return;
 	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
 		req_fail(r, &e);
 		return;
@@ -323,7 +333,20 @@ static const struct fields shutdown_fields = { "VmShutdown", sizeof(struct shutd
 
 static void no_such_ask(struct machine *m, const char *what, struct err *e)
 {
+	static const struct { enum vm_event ask; const char *verb; } verbs[] = {
+		{ VM_ASK_START, "start" }, { VM_ASK_SHUTDOWN, "shutdown" }, { VM_ASK_SHUTDOWN, "reboot" }, { VM_ASK_RESET, "reset" },
+		{ VM_ASK_PAUSE, "pause" }, { VM_ASK_RESUME, "resume" }, { VM_ASK_POWEROFF, "poweroff" },
+	};
+	char can[100] = "";
+
 	fail(e, ERR_STATE, "%s is %s: it cannot %s", m->name, vm_state_names[vm_state(m->vm)], what);
+	for (size_t i = 0; i < COUNT(verbs); i++)
+		if (vm_can(m->vm, verbs[i].ask))
+			snprintf(can + strlen(can), sizeof can - strlen(can), "%s%s", *can ? ", " : "", verbs[i].verb);
+	if (*can)
+		err_hint(e, "what it can do now: %s", can);
+	else
+		err_hint(e, "wait until it has ended");
 }
 
 /* @ask: what must be possible in the VM's state now. */
@@ -338,6 +361,8 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 		list_append(&m->claim.waiting, &r->in_wait);
 		return;
 	}
+	if (wait_soon(r, m))
+		return;
 	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
 		req_fail(r, &e);
 		return;
@@ -372,6 +397,8 @@ static void api_delete(struct req *r)
 
 	if (m && m->invalid && !m->task)
 		goto go;	/* a row that cannot be read can still be deleted; its files stay */
+	if (wait_soon(r, m))
+		return;
 	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
 		req_fail(r, &e);
 		return;

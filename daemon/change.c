@@ -126,12 +126,25 @@ bool claim_take(struct claim *cl, struct req *r)
 
 void claim_drop(struct claim *cl)
 {
+	struct list again;
+
+	list_init(&again);
 	cl->held = false;
-	while (!cl->held && cl->waiting.next && !list_empty(&cl->waiting)) {
-		struct req *r = LIST_ENTRY(cl->waiting.next, struct req, in_wait);
+	/* Each of them once: who has to wait anew does so behind the others. */
+	while (cl->waiting.next && !list_empty(&cl->waiting)) {
+		struct list *first = cl->waiting.next;
+
+		list_remove(first);
+		list_append(&again, first);
+	}
+	while (!list_empty(&again)) {
+		struct req *r = LIST_ENTRY(again.next, struct req, in_wait);
 
 		list_remove(&r->in_wait);
-		req_retry(r);
+		if (cl->held)
+			list_append(&cl->waiting, &r->in_wait);
+		else
+			req_retry(r);
 	}
 }
 

@@ -108,8 +108,21 @@ static void write_row(struct jw *w, const struct field *f)
 	jw_end(w);
 }
 
+/* Is it what the entries of a map are made of? Their first row is the key, and no part of the entry. */
+static bool is_entry(const struct fields *f)
+{
+	const struct fields *s;
+
+	for (size_t i = 0; (s = map_next(schemas, &i, NULL)); )
+		for (const struct field *row = s->rows; row->name; row++)
+			if (row->type == F_MAP && row->sub == f)
+				return true;
+	return false;
+}
+
 static void write_schema(struct jw *w, const struct fields *f)
 {
+	const struct field *rows = f->rows + is_entry(f);
 	bool required = false;
 
 	jw_obj(w, f->name);
@@ -117,14 +130,14 @@ static void write_schema(struct jw *w, const struct fields *f)
 	if (f->help)
 		jw_str(w, "description", f->help);
 	jw_obj(w, "properties");
-	for (const struct field *row = f->rows; row->name; row++) {
+	for (const struct field *row = rows; row->name; row++) {
 		write_row(w, row);
 		required |= row->flags & FIELD_REQUIRED;
 	}
 	jw_end(w);
 	if (required) {
 		jw_arr(w, "required");
-		for (const struct field *row = f->rows; row->name; row++)
+		for (const struct field *row = rows; row->name; row++)
 			if (row->flags & FIELD_REQUIRED)
 				jw_str(w, NULL, row->name);
 		jw_end(w);

@@ -114,7 +114,10 @@ static void save_fini(struct change *ch, const struct err *e)
 	if (e) {
 		/* The disk is full or gone: the task stands where it is, and tries again. Nothing is said to be done. */
 		log_error("task %llu (%s) cannot be saved: %s", (unsigned long long)t->id, t->kind->name, e->msg);
+		t->stuck = true;
 		timer_arm(&t->deadline, t->c->ev, 2000000, retry_save, t);
+		if (t->vm)
+			claim_drop(&t->vm->claim);
 	} else if (s->ending) {
 		finish(t);
 	} else {
@@ -333,6 +336,8 @@ static void begin_fini(struct change *ch, const struct err *e)
 	struct beginning *b = ch->arg;
 	struct task *t = b->t;
 	struct req *r = TAKE(ch->req);
+	struct machine *vm = t->vm;
+	bool known = inventory_get(ch->c->inv, t->target) == vm;	/* not the one that could not be created */
 
 	ch->arg = b->arg;
 	if (e)
@@ -349,6 +354,8 @@ static void begin_fini(struct change *ch, const struct err *e)
 		else
 			advance(t, 0);
 	}
+	if (known)
+		claim_drop(&vm->claim);
 	free(b->args);
 	free(b);
 }
@@ -495,6 +502,8 @@ void tasks_free(struct tasks *ts)
 }
 
 size_t tasks_open(const struct croft *c) { return map_len(c->tasks->open); }
+
+bool task_soon(const struct task *t) { return !t->stuck && (!t->id || t->finished_usec); }
 
 /* A cancel comes between two steps, or into one that knows how. */
 int task_cancel(struct task *t, struct err *e)

@@ -55,6 +55,7 @@ struct task {
 	unsigned step;
 	double share;			/* of the step, 0..1 */
 	bool cancel;			/* asked for */
+	bool stuck;			/* its last save failed; it is tried again */
 	struct err err;			/* why it failed */
 	int64_t created_usec, finished_usec;
 	struct timer deadline;		/* of a step that waits */
@@ -83,4 +84,6 @@ void api_task_list(struct req *r);
 void api_task_get(struct req *r);
 void api_task_cancel(struct req *r);
 bool task_cancel_for(struct task *t);	/* somebody's stronger wish: true when it was cancelled, and will end */
+/* Its first or last commit is under way: who wants the VM next waits in its claim for that, a moment, and is not refused. */
+bool task_soon(const struct task *t);
 size_t tasks_open(const struct croft *c);
