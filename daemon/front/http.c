@@ -24,7 +24,7 @@
 #include "problem.h"
 
 enum {
-	POOL = 64 << 10,		/* of a connection: MHD wipes it after each request, and reads bodies by halves of it */
+	POOL = 32 << 10,		/* of a connection: MHD wipes it after each request, and reads bodies by halves of it */
 	BLOCK = 64 << 10,		/* of an answer's bytes */
 	DISCARD_MAX = 256 << 10,	/* a body that nobody wants is still read up to this, to keep the connection */
 	DRAIN_USEC = 5000000,

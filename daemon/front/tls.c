@@ -230,7 +230,8 @@ static int pump_out(struct client *c)
 			break;
 		}
 		if (n <= 0) {
-			c->out_eof = true;
+			c->out_eof = true;	/* a client that does not read what is left is not waited for long */
+			due_set(&lingers, &c->due, (uint64_t)front.idle_timeout_ms * 1000);
 			break;
 		}
 		ssize_t sent = write_records(c, scratch, n);

@@ -12,6 +12,8 @@
 #include "mem.h"
 #include "rig.h"
 
+const gnutls_datum_t *client_ticket;
+
 static int dial(enum via via)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(rig->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -51,6 +53,8 @@ struct client *client_open(enum via via)
 	gnutls_set_default_priority(c->s);
 	gnutls_credentials_set(c->s, GNUTLS_CRD_CERTIFICATE, cred);
 	gnutls_transport_set_int(c->s, c->fd);
+	if (client_ticket)
+		gnutls_session_set_data(c->s, client_ticket->data, client_ticket->size);
 	do
 		r = gnutls_handshake(c->s);
 	while (r < 0 && r != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(r));

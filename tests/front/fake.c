@@ -11,7 +11,9 @@
  *	/api/withdraw		WITHDRAW
  *	/api/follow		FOLLOW audience 7 from ?N		/api/post: EVENT of ?BYTES; /api/gap: skips a number
  *	/api/join		JOIN with an echo, protocol "binary"	/api/flood: JOIN with endless bytes
- *	/api/again-ok		AGAIN is answered with FOLLOW and the text "missed" (default) */
+ *	/api/renew		CERTIFICATE with a new one, then with junk
+ *
+ * AGAIN is answered with FOLLOW and the text "missed after N". */
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/abstract.h>
@@ -183,12 +185,48 @@ static void on_join(uint64_t id, const struct door_request *r)
 	door_send(door, DOOR_JOIN, id, &(struct door_join){ .protocol = "binary" }, &sv[1], 1);
 }
 
+static void make_certificate(char **cert, char **key)
+{
+	gnutls_x509_privkey_t k;
+	gnutls_x509_crt_t c;
+	gnutls_datum_t out;
+	unsigned char serial = 1;
+
+	gnutls_x509_privkey_init(&k);
+	gnutls_x509_privkey_generate(k, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+	gnutls_x509_crt_init(&c);
+	gnutls_x509_crt_set_version(c, 3);
+	gnutls_x509_crt_set_key(c, k);
+	gnutls_x509_crt_set_serial(c, &serial, 1);
+	gnutls_x509_crt_set_dn_by_oid(c, GNUTLS_OID_X520_COMMON_NAME, 0, "croft", 5);
+	gnutls_x509_crt_set_activation_time(c, time(NULL) - 3600);
+	gnutls_x509_crt_set_expiration_time(c, time(NULL) + 86400);
+	gnutls_x509_crt_sign2(c, c, k, GNUTLS_DIG_SHA256, 0);
+	gnutls_x509_crt_export2(c, GNUTLS_X509_FMT_PEM, &out);
+	*cert = xstrndup((char *)out.data, out.size);
+	gnutls_free(out.data);
+	gnutls_x509_privkey_export2(k, GNUTLS_X509_FMT_PEM, &out);
+	*key = xstrndup((char *)out.data, out.size);
+	gnutls_free(out.data);
+	gnutls_x509_crt_deinit(c);
+	gnutls_x509_privkey_deinit(k);
+}
+
 static void on_hello_request(uint64_t id, const struct door_request *r) { reply_text(id, 200, "hello\n"); }
 static void on_refuse(uint64_t id, const struct door_request *r) { reply_text(id, 403, "no\n"); }
 static void on_never(uint64_t id, const struct door_request *r) { }
 static void on_collect(uint64_t id, const struct door_request *r)
 {
 	door_send(door, DOOR_COLLECT, id, &(struct door_collect){ strcmp(r->path, "/api/small") ? 1 << 20 : 10 }, NULL, 0);
+}
+static void on_renew(uint64_t id, const struct door_request *r)
+{
+	AUTO_FREE char *cert = NULL, *key = NULL;
+
+	make_certificate(&cert, &key);
+	door_send(door, DOOR_CERTIFICATE, 0, &(struct door_certificate){ cert, key }, NULL, 0);
+	door_send(door, DOOR_CERTIFICATE, 0, &(struct door_certificate){ "junk", "junk" }, NULL, 0);
+	reply_text(id, 200, "renewed\n");
 }
 static void on_withdraw(uint64_t id, const struct door_request *r)
 {
@@ -211,7 +249,7 @@ static const struct { const char *path; void (*fn)(uint64_t id, const struct doo
 	{ "/api/small", on_collect }, { "/api/large", on_large }, { "/api/store", on_store }, { "/api/send", on_send },
 	{ "/api/send-dead", on_send_dead }, { "/api/never", on_never }, { "/api/withdraw", on_withdraw },
 	{ "/api/follow", on_follow }, { "/api/post", on_post }, { "/api/gap", on_gap }, { "/api/join", on_join },
-	{ "/api/flood", on_join },
+	{ "/api/flood", on_join }, { "/api/renew", on_renew },
 };
 
 static void on_request(uint64_t id, const struct door_request *r)
@@ -307,33 +345,6 @@ static int on_local(sd_event_source *s, int fd, uint32_t events, void *arg)
 	if (client >= 0)
 		door_send(door, DOOR_CONNECTION, 0, &(struct door_connection){ "ticket-of-root" }, &client, 1);
 	return 0;
-}
-
-static void make_certificate(char **cert, char **key)
-{
-	gnutls_x509_privkey_t k;
-	gnutls_x509_crt_t c;
-	gnutls_datum_t out;
-	unsigned char serial = 1;
-
-	gnutls_x509_privkey_init(&k);
-	gnutls_x509_privkey_generate(k, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
-	gnutls_x509_crt_init(&c);
-	gnutls_x509_crt_set_version(c, 3);
-	gnutls_x509_crt_set_key(c, k);
-	gnutls_x509_crt_set_serial(c, &serial, 1);
-	gnutls_x509_crt_set_dn_by_oid(c, GNUTLS_OID_X520_COMMON_NAME, 0, "croft", 5);
-	gnutls_x509_crt_set_activation_time(c, time(NULL) - 3600);
-	gnutls_x509_crt_set_expiration_time(c, time(NULL) + 86400);
-	gnutls_x509_crt_sign2(c, c, k, GNUTLS_DIG_SHA256, 0);
-	gnutls_x509_crt_export2(c, GNUTLS_X509_FMT_PEM, &out);
-	*cert = xstrndup((char *)out.data, out.size);
-	gnutls_free(out.data);
-	gnutls_x509_privkey_export2(k, GNUTLS_X509_FMT_PEM, &out);
-	*key = xstrndup((char *)out.data, out.size);
-	gnutls_free(out.data);
-	gnutls_x509_crt_deinit(c);
-	gnutls_x509_privkey_deinit(k);
 }
 
 static int listen_tcp(void)

@@ -24,6 +24,7 @@ bool rig_wait(bool (*cond)(void));		/* up to 5 s */
 
 enum via { UNIX, TLS };
 struct client { int fd; gnutls_session_t s; char *buf; size_t n; };
+extern const gnutls_datum_t *client_ticket;	/* to resume with, or NULL */
 struct client *client_open(enum via via);	/* NULL when refused */
 void client_close(struct client *c);
 bool client_send(struct client *c, const void *p, size_t n);	/* all of it */

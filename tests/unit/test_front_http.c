@@ -478,6 +478,123 @@ TEST(round_trips)
 	rig_stop();
 }
 
+static void fingerprint(struct client *c, char out[20])
+{
+	unsigned n = 0;
+	size_t len = 20;
+	const gnutls_datum_t *der = gnutls_certificate_get_peers(c->s, &n);
+
+	memset(out, 0, 20);
+	ok(der && n == 1 && !gnutls_fingerprint(GNUTLS_DIG_SHA1, der, out, &len));
+}
+
+TEST(a_renewed_certificate_is_for_new_connections)
+{
+	char before[20], after[20];
+	struct reply r;
+
+	rig_start(&(struct rig_how){ 0 });
+	struct client *old = client_open(TLS);
+	fingerprint(old, before);
+	client_say(old, "POST /api/renew HTTP/1.1\r\nHost: h\r\n\r\n");
+	ok(client_reply(old, &r, false));
+	reply_free(&r);
+	struct client *new = client_open(TLS);
+	fingerprint(new, after);
+	ok(memcmp(before, after, 20));
+	client_say(old, "GET /api/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+	ok(client_reply(old, &r, false));
+	eq_int(r.status, 200);
+	reply_free(&r);
+	client_close(old);
+	client_close(new);
+	eq_int(rig->logs, 1);		/* the junk was refused, and told */
+	rig_stop();
+}
+
+static bool versions(const char *priority, const char *want)
+{
+	struct client *c = xnew(client);
+	gnutls_certificate_credentials_t cred;
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(rig->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	gnutls_datum_t alpn[] = { { (unsigned char *)"h2", 2 }, { (unsigned char *)"http/1.1", 8 } }, chosen = { 0 };
+	int r;
+
+	c->fd = socket(AF_INET, SOCK_STREAM, 0);
+	ok(!connect(c->fd, (struct sockaddr *)&in, sizeof(in)));
+	gnutls_certificate_allocate_credentials(&cred);
+	gnutls_init(&c->s, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
+	gnutls_priority_set_direct(c->s, priority, NULL);
+	gnutls_credentials_set(c->s, GNUTLS_CRD_CERTIFICATE, cred);
+	gnutls_alpn_set_protocols(c->s, alpn, 2, 0);
+	gnutls_transport_set_int(c->s, c->fd);
+	do
+		r = gnutls_handshake(c->s);
+	while (r < 0 && !gnutls_error_is_fatal(r));
+	bool fine = want ? !r && !strcmp(gnutls_protocol_get_name(gnutls_protocol_get_version(c->s)), want) &&
+		    !gnutls_alpn_get_selected_protocol(c->s, &chosen) && chosen.size == 8 : r < 0;
+	client_close(c);
+	gnutls_certificate_free_credentials(cred);
+	return fine;
+}
+
+TEST(only_tls_1_2_and_1_3)
+{
+	rig_start(&(struct rig_how){ 0 });
+	ok(versions("NORMAL:-VERS-ALL:+VERS-TLS1.3", "TLS1.3"));
+	ok(versions("NORMAL:-VERS-ALL:+VERS-TLS1.2", "TLS1.2"));
+	ok(versions("LEGACY:-VERS-ALL:+VERS-TLS1.1", NULL));
+	rig_stop();
+}
+
+TEST(sessions_are_resumed)
+{
+	struct reply r;
+	gnutls_datum_t data = { 0 };
+
+	rig_start(&(struct rig_how){ 0 });
+	struct client *c = client_open(TLS);
+	client_say(c, "GET /api/hello HTTP/1.1\r\nHost: h\r\n\r\n");	/* the ticket comes with the first bytes */
+	ok(client_reply(c, &r, false));
+	reply_free(&r);
+	ok(!gnutls_session_get_data2(c->s, &data));
+	client_close(c);
+	client_ticket = &data;
+	c = client_open(TLS);
+	client_ticket = NULL;
+	ok(c && gnutls_session_is_resumed(c->s));
+	client_say(c, "GET /api/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+	ok(client_reply(c, &r, false));
+	reply_free(&r);
+	client_close(c);
+	gnutls_free(data.data);
+	rig_stop();
+}
+
+/* Somebody who asks for much and never reads costs a bounded buffer, and not for ever. */
+TEST(clients_that_never_read_are_cut)
+{
+	rig_start(&(struct rig_how){ .idle_ms = 1000, .head_ms = 1000 });
+	BOTH(v) {
+		struct client *c = client_open(v);
+		struct timeval patience = { .tv_usec = 300000 };
+		setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+		int sent = 0;
+		while (sent < 1000 && client_say(c, "GET /api/large HTTP/1.1\r\nHost: h\r\n\r\n"))
+			sent++;
+		usleep(3500000);
+		eq_int(get(v, "/api/hello", NULL, 0), 200);
+		char sink[65536];
+		size_t got = 0;
+		ssize_t n;
+		while ((n = client_recv(c, sink, sizeof(sink))) > 0)
+			got += n;
+		ok(got < 30000000);		/* what lay in buffers, and then the end */
+		client_close(c);
+	}
+	rig_stop();
+}
+
 TEST(http_on_the_https_port_is_told)
 {
 	rig_start(&(struct rig_how){ 0 });
