@@ -133,7 +133,7 @@ static void put_scsi(struct json *j, unsigned target)
 	jw_u64(&j->w, "lun", 0);
 }
 
-static void add_disk(struct argv *a, const struct vm_disk *d)
+static void add_disk(struct argv *a, const struct vm_disk *d, uint64_t boot_order)
 {
 	static const char *const drivers[] = {
 		[VM_BUS_VIRTIO] = "virtio-blk-pci", [VM_BUS_NVME] = "nvme", [VM_BUS_SCSI] = "scsi-hd",
@@ -157,11 +157,11 @@ static void add_disk(struct argv *a, const struct vm_disk *d)
 		pci_addr(&j, image.slot);
 	jw_strf(&j.w, "drive", "%s%u", image.node, image.slot);
 	put_serial(&j, d->name);
-	put_boot_order(&j, d->boot_order);
+	put_boot_order(&j, boot_order);
 	json_end(&j, a, "-device");
 }
 
-static void add_cdrom(struct argv *a, const struct vm_cdrom *c)
+static void add_cdrom(struct argv *a, const struct vm_cdrom *c, uint64_t boot_order)
 {
 	struct image image = { .node = "cd", .file = "cdfile", .driver = "raw", .slot = (unsigned)c->slot };
 	struct json j;
@@ -172,7 +172,7 @@ static void add_cdrom(struct argv *a, const struct vm_cdrom *c)
 	put_scsi(&j, image.slot);
 	if (c->iso)
 		jw_strf(&j.w, "drive", "cd%u", image.slot);
-	put_boot_order(&j, c->boot_order);
+	put_boot_order(&j, boot_order);
 	json_end(&j, a, "-device");
 }
 
@@ -272,8 +272,25 @@ static void add_firmware(struct argv *a, const struct vm_spec *s)
 		opt(a, "-append", "%s", s->kernel.command_line);
 }
 
+static bool has_boot_order(const struct vm_spec *s)
+{
+	bool has = false;
+
+	for (size_t i = 0; i < s->disks.n; i++)
+		has |= VM_DISKS(s)[i].boot_order != 0;
+	for (size_t i = 0; i < s->cdroms.n; i++)
+		has |= VM_CDROMS(s)[i].boot_order != 0;
+	for (size_t i = 0; i < s->nics.n; i++)
+		has |= VM_NICS(s)[i].boot_order != 0;
+	return has;
+}
+
+/* Without any boot order all disks come first, then the CDs. They are numbered for the firmware all the same: AAVMF
+ * finds no SCSI target but the first unless it is told to. */
 static void add_devices(struct argv *a, const struct vm_spec *s)
 {
+	bool number = s->firmware == VM_FIRMWARE_UEFI && !has_boot_order(s);
+
 	add_plain_device(a, "virtio-rng-pci", "rng", SLOT_RNG);
 	if (s->display == VM_DISPLAY_VIRTIO) {
 		opt(a, "-vnc", "none");		/* viewers come by QMP add_client */
@@ -285,9 +302,9 @@ static void add_devices(struct argv *a, const struct vm_spec *s)
 	if (has_scsi(s))
 		add_plain_device(a, "virtio-scsi-pci", "scsi", SLOT_SCSI);
 	for (size_t i = 0; i < s->disks.n; i++)
-		add_disk(a, &VM_DISKS(s)[i]);
+		add_disk(a, &VM_DISKS(s)[i], number ? 1 + i : VM_DISKS(s)[i].boot_order);
 	for (size_t i = 0; i < s->cdroms.n; i++)
-		add_cdrom(a, &VM_CDROMS(s)[i]);
+		add_cdrom(a, &VM_CDROMS(s)[i], number ? 1 + s->disks.n + i : VM_CDROMS(s)[i].boot_order);
 	for (size_t i = 0; i < s->nics.n; i++)
 		add_nic(a, &VM_NICS(s)[i]);
 }

@@ -68,7 +68,7 @@ static bool is_ipv4(const char *s)
 #define STORE_RULE .max = 1024, .check = is_store_path, .rule = "a datastore path such as \"[local] iso/debian.iso\""
 #define BOOT_ORDER(type) \
 	{ "boot_order", F_U64, offsetof(struct type, boot_order), .max = 99, \
-	  .help = "1 is booted first; 0: not booted from. When no device has one, the firmware tries them all" }
+	  .help = "1 is booted first; 0: not booted from. When no device has one, disks come first, then CDs" }
 #define SLOT(type) \
 	{ "slot", F_U64, offsetof(struct type, slot), FIELD_READ_ONLY, .max = VM_SLOT_END - 1, \
 	  .help = "Address inside the guest (PCI device, or SCSI target); given once, then kept" }
