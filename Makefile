@@ -86,6 +86,8 @@ check:			## build with warnings as errors, run all tests: make check ONLY="unit 
 	@packaging/install-deps check
 	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests test-images
 	@O=$O tests/run $(ONLY)
+clean-root:		## both commands of the README on a fresh Debian 12 (as root; tests/clean-root/run tells more)
+	@tests/clean-root/run
 golden-accept:		## write the expected outputs of the tests anew; read the diff before you commit it
 	@$(MAKE) --no-print-directory -s $(JOBS) tests
 	@GOLDEN_ACCEPT=1 O=$O tests/run $(or $(ONLY),unit api)
@@ -108,7 +110,7 @@ clean:			## remove everything that was built
 	rm -rf build build-*
 
 # ---- the demo guest (Debian's arm64 kernel and busybox), Debian's installer, a UEFI disk and CD for the tests ----
-.PHONY: guest demo-installer test-images golden-accept
+.PHONY: guest demo-installer test-images golden-accept clean-root
 guest: $(GUEST)/initrd.gz		## the demo guest's kernel and initramfs, in build/guest
 demo-installer: all $(GUEST)/installer/initrd.gz	## add a VM that runs Debian's own installer to the croftd of make run
 	@CROFT_HOME=$(HOME_DIR) packaging/guest/add-installer $O/vmctl $(GUEST)/installer
