@@ -130,7 +130,7 @@ static void add(const char *file, const char *path)
 	if (gnutls_hash_fast(GNUTLS_DIG_SHA256, e->raw, e->raw_n, hash))
 		die("sha256");
 	for (int i = 0; i < 32; i++)
-		sprintf(e->hash + 2 * i, "%02x", hash[i]);
+		snprintf(e->hash + 2 * i, 3, "%02x", hash[i]);
 	compress_entry(e);
 	if (asprintf(&e->headers, "Content-Type: %s\r\nCache-Control: no-cache\r\nContent-Security-Policy: %s\r\n"
 		     "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nX-Frame-Options: SAMEORIGIN\r\n"

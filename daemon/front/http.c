@@ -546,9 +546,10 @@ static void on_drained(struct due *d)
 void http_add(int fd, const char *peer, const char *ticket)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	struct conn *c = xcalloc(1, sizeof(*c) + strlen(peer) + 1);
+	size_t n = strlen(peer) + 1;
+	struct conn *c = xcalloc(1, sizeof(*c) + n);
 
-	strcpy(c->peer, peer);
+	memcpy(c->peer, peer, n);
 	c->ticket = ticket ? xstrdup(ticket) : NULL;
 	c->fd = fd;
 	adding = c;

@@ -12,14 +12,14 @@ static void name_of(const struct sockaddr_storage *sa, char text[INET6_ADDRSTRLE
 {
 	struct in6_addr a = ((const struct sockaddr_in6 *)sa)->sin6_addr;
 
-	strcpy(text, "unknown");
+	memcpy(text, "unknown", 8);
 	if (sa->ss_family == AF_INET)
 		inet_ntop(AF_INET, &((const struct sockaddr_in *)sa)->sin_addr, text, INET6_ADDRSTRLEN);
 	else if (sa->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a))
 		inet_ntop(AF_INET, a.s6_addr + 12, text, INET6_ADDRSTRLEN);
 	else if (sa->ss_family == AF_INET6)
 		inet_ntop(AF_INET6, &a, text, INET6_ADDRSTRLEN);
-	strcpy(key, text);
+	memcpy(key, text, INET6_ADDRSTRLEN);
 	if (strchr(text, ':')) {
 		memset(a.s6_addr + 8, 0, 8);
 		inet_ntop(AF_INET6, &a, key, INET6_ADDRSTRLEN);
@@ -30,13 +30,14 @@ struct peer *peer_take(const struct sockaddr_storage *sa, unsigned max, char tex
 {
 	char key[INET6_ADDRSTRLEN];
 
+	memset(text, 0, INET6_ADDRSTRLEN);
 	name_of(sa, text, key);
 	if (!peers)
 		peers = map_new();
 	struct peer *p = map_get(peers, key);
 	if (!p) {
 		p = xnew(peer);
-		strcpy(p->key, key);
+		memcpy(p->key, key, sizeof(p->key));
 		map_set(peers, key, p);
 	}
 	if (p->n >= max)

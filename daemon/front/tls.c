@@ -405,7 +405,7 @@ static void client_new(int fd, const struct sockaddr_storage *sa)
 		return;
 	}
 	struct client *c = xnew(client);
-	strcpy(c->text, text);
+	memcpy(c->text, text, sizeof(text));
 	c->tcp = fd;
 	c->plain = -1;
 	c->peer = peer;
