@@ -84,7 +84,7 @@ stop:			## shut this home's VMs down and end croftd
 	@$O/croftd --home $(HOME_DIR) $(ARGS) --stop
 check:			## build with warnings as errors, run all tests: make check ONLY="unit api/test_vm" SAN=address,undefined
 	@packaging/install-deps check
-	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests test-images
+	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests test-images $(NODE_MODULES)
 	@O=$O tests/run $(ONLY)
 clean-root:		## both commands of the README on a fresh Debian 12 (as root; tests/clean-root/run tells more)
 	@tests/clean-root/run
@@ -121,6 +121,10 @@ $(GUEST)/installer/initrd.gz: packaging/guest/installer packaging/guest/fetch
 	@echo "fetching Debian's installer for arm64 (about 130 MB)"
 	@packaging/guest/installer $(GUEST)/installer $(GUEST)/apt
 
+NODE_MODULES := tests/browser/node_modules/.package-lock.json
+$(NODE_MODULES): tests/browser/package-lock.json
+	@npm ci --silent --no-audit --no-fund --prefix tests/browser
+	@touch $@
 test-images: $(GUEST)/uefi.qcow2
 $(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
 	@packaging/guest/uefi-image $(GUEST)
