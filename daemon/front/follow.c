@@ -42,7 +42,7 @@ struct follower {
 };
 
 static struct list audiences[BUCKETS], all;
-static uint32_t unacked, credit;
+static uint32_t unacked;
 static sd_event_source *acker;
 static struct timer heartbeat;
 
@@ -299,9 +299,8 @@ void follow_event(const struct door_event *e, int *fds, unsigned nfds)
 		http_go(f->x);
 }
 
-void follow_start(uint32_t events_credit)
+void follow_start(void)
 {
-	credit = events_credit;
 	list_init(&all);
 	for (int i = 0; i < BUCKETS; i++)
 		list_init(&audiences[i]);

@@ -7,6 +7,6 @@
 struct xchg;
 struct door_event;
 
-void follow_start(uint32_t credit);
+void follow_start(void);
 void follow_begin(struct xchg *x, const void *msg, int *fds, unsigned nfds);
 void follow_event(const struct door_event *e, int *fds, unsigned nfds);

@@ -32,17 +32,15 @@ static void through_door(enum log_level level, const char *line)
 		door_send(front.door, DOOR_LOG, 0, &(struct door_log){ level, line }, NULL, 0);
 }
 
-static void __attribute__((noreturn)) stop(const char *why)
+static void __attribute__((noreturn)) give_up(const char *why)
 {
-	/* No tidying up: a lane may hang in a dead NFS server for ever. */
-	log_note("croft-front ends: %s", why);
-	_exit(0);
+	dprintf(2, "croft-front: %s\n", why);
+	_exit(1);
 }
 
 static void on_end(void *arg, const char *why)
 {
-	front.door = NULL;
-	stop(why);
+	_exit(0);	/* no tidying up: a lane may hang in a dead NFS server for ever */
 }
 
 static int prepare(const struct door_hello *h, struct err *e)
@@ -66,7 +64,7 @@ static int prepare(const struct door_hello *h, struct err *e)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	exchange_start();
-	follow_start(h->events_credit);
+	follow_start();
 	int r = http_start(e);
 	if (!r && h->certificate && h->key)
 		r = tls_start(h->certificate, h->key, e);
@@ -89,20 +87,18 @@ static void on_hello(const struct door_hello *h, int *fds, unsigned nfds)
 	int r = greeted ? fail(&e, ERR_STATE, "a second HELLO") : nfds < h->listeners ?
 		fail(&e, ERR_STATE, "HELLO promises more listeners than it brings") : prepare(h, &e);
 
-	if (!r && nfds > h->listeners)
-		r = bundle_open(TAKE_FD(fds[h->listeners]), &e);
 	if (!r) {
 		door_send(front.door, DOOR_HELLO, 0, &(struct door_hello){ .build = BUILD_ID }, NULL, 0);
 		greeted = true;
+		if (nfds > h->listeners && bundle_open(TAKE_FD(fds[h->listeners]), &e))
+			log_error("%s", e.msg);		/* the API works without it */
 		r = confine(h, &e);
 	}
 	for (unsigned i = 0; !r && i < h->listeners; i++)
 		r = tls_listen(TAKE_FD(fds[i]), &e);
 	if (!r)
 		return;
-	log_error("%s", e.msg);
-	dprintf(2, "croft-front: %s\n", e.msg);
-	_exit(1);
+	give_up(e.msg);
 }
 
 static void on_message(void *arg, enum door_type type, uint64_t id, const void *msg, int *fds, unsigned nfds)
@@ -115,7 +111,7 @@ static void on_message(void *arg, enum door_type type, uint64_t id, const void *
 	if (type == DOOR_HELLO)
 		on_hello(msg, fds, nfds);
 	else if (!greeted)
-		stop("the door did not begin with HELLO");
+		give_up("the door did not begin with HELLO");
 	else if (type == DOOR_CERTIFICATE && cert->certificate && cert->key && tls_certificate(cert->certificate, cert->key, &e))
 		log_error("%s", e.msg);
 	else if (type == DOOR_CONNECTION && nfds)
@@ -128,7 +124,7 @@ static void on_message(void *arg, enum door_type type, uint64_t id, const void *
 
 static void slow(const char *what, unsigned ms)
 {
-	log_note("croft-front: %s took %u ms of the loop", what, ms);
+	log_note("%s took %u ms of the loop", what, ms);
 }
 
 int main(int argc, char **argv)

@@ -135,7 +135,7 @@ static void start(void)
 	front.door = door_new(front.ev, sv[0], DOOR_OF_FRONT, on_front, on_end, NULL);
 	croftd = door_new(front.ev, sv[1], DOOR_OF_CROFTD, on_croftd, on_end, NULL);
 	exchange_start();
-	follow_start(10);
+	follow_start();
 	if (http_start(&e))
 		abort();
 }
