@@ -2,6 +2,7 @@
  * power action within milliseconds, have no process, and are gone when croftd ends. An idle one has no timer. */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "engine.h"
@@ -20,6 +21,8 @@ struct sim_viewer {
 	struct sim *sim;
 	int fd;				/* owned */
 	sd_event_source *src;
+	size_t held;			/* of buf: what the viewer has not taken yet */
+	char buf[32 * 1024];
 };
 
 static void viewer_free(struct sim_viewer *w)
@@ -31,16 +34,31 @@ static void viewer_free(struct sim_viewer *w)
 	free(w);
 }
 
-/* The simulated guest types back what it reads; what a slow viewer can't take is lost. */
+/* The simulated guest types back what it reads, and reads no faster than its viewer does. */
 static int on_typed(sd_event_source *src, int fd, uint32_t events, void *arg)
 {
-	char buf[1024];
-	ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+	struct sim_viewer *w = arg;
+	ssize_t n = w->held ? (ssize_t)w->held : recv(fd, w->buf, sizeof(w->buf), MSG_DONTWAIT);
 
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-		viewer_free(arg);
-	else if (n > 0 && send(fd, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
-		viewer_free(arg);
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		viewer_free(w);
+		return 0;
+	}
+	if (n < 0)
+		return 0;
+	ssize_t sent = send(fd, w->buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+		viewer_free(w);
+		return 0;
+	}
+	bool had = w->held;
+
+	w->held = n - (sent > 0 ? sent : 0);
+	if (w->held && sent > 0)
+		memmove(w->buf, w->buf + sent, w->held);
+	if (had != !!w->held)
+		sd_event_source_set_io_events(src, w->held ? EPOLLOUT : EPOLLIN);
 	return 0;
 }
 

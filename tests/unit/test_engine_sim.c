@@ -207,6 +207,42 @@ TEST(serial_line)
 	close(a);
 }
 
+TEST(a_viewer_that_reads_late_misses_nothing)
+{
+	static char out[64 * 1024], in[64 * 1024];
+	size_t sent = 0, got = 0;
+	struct err e;
+
+	begin();
+	vm_start(w.vm, NULL, NULL, NULL, &e);
+	turn_until_state(w.vm, VM_RUNNING);
+	int v = viewer();
+
+	turn_for(5);
+	while (recv(v, in, sizeof(in), MSG_DONTWAIT) > 0)	/* the greeting */
+		;
+	for (int stuck = 0; stuck < 3; ) {			/* until no buffer has room */
+		for (size_t i = 0; i < sizeof(out); i++)
+			out[i] = (char)((sent + i) % 251);
+		ssize_t n = send(v, out, sizeof(out), MSG_DONTWAIT);
+
+		sent += n > 0 ? (size_t)n : 0;
+		stuck = n > 0 ? 0 : stuck + 1;
+		turn_for(5);
+	}
+	ok(sent > 2 * sizeof(out));
+	for (ssize_t n; (n = recv(v, in, sizeof(in), MSG_DONTWAIT)) > 0 || got < sent; turn_for(1)) {
+		for (ssize_t i = 0; i < n; i++, got++)
+			if (in[i] != (char)(got % 251))
+				ok(!"a byte is missing");
+		if (n == 0)
+			break;
+	}
+	eq_int(got, sent);
+	close(v);
+	finish();
+}
+
 TEST(waiting_viewers_are_bounded)
 {
 	int pair[2], fds[64], n = 0;
