@@ -155,4 +155,19 @@ $O/api_table.h: $O/gen-api cli/openapi.json
 $O/cli/api.o: $O/api_table.h
 # --- end of vmctl's table
 
+# ---- bench ----
+# What it measures and how: tests/bench/bench. Release build.
+.PHONY: bench
+bench:			## measure speed and memory, about ten minutes: lines "name value unit" (make -s bench 2>/dev/null)
+	@packaging/install-deps check >&2
+	@$(MAKE) --no-print-directory -s $(JOBS) all $O/tests/bench/load $O/tests/bench/power >&2
+	@O=$O tests/bench/bench
+INC.tests/bench := hv-core/base cli tests/bench
+BENCH := $O/tests/bench/talk.o $O/cli/conn.o $(BASE)
+$O/tests/bench/load: $O/tests/bench/load.o $(BENCH)
+	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
+$O/tests/bench/power: $O/tests/bench/power.o $(BENCH)
+	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
+# ---- end of bench ----
+
 -include $(shell find $O -name '*.d' -type f 2>/dev/null)

@@ -1,119 +1,38 @@
-/* load.c: the client of `make bench`: measures single requests, rates, and a console, over the unix socket or TLS.
+/* load.c: the client of `make bench`: measures single requests, rates, uploads, a console and croftd's start.
  *
- *	load TARGET TOKEN get PATH COUNT             median and 99th percentile in ms
- *	load TARGET TOKEN changed PATH VM COUNT      the same, each after a change of that VM
- *	load TARGET TOKEN create PREFIX COUNT        the same, creating simulated VMs
- *	load TARGET TOKEN rate PATH CONNECTIONS MS   answers a second
- *	load TARGET TOKEN put PATH FILE              seconds
- *	load TARGET TOKEN echo URL MIB               MiB a second through a console that echoes, one way counted
+ *	load TARGET TOKEN get PATH COUNT		median and 99th percentile in ms
+ *	load TARGET TOKEN changed PATH VM COUNT		the same, each after a change of that VM
+ *	load TARGET TOKEN create PREFIX COUNT		the same, creating simulated VMs
+ *	load TARGET TOKEN rate PATH CONNECTIONS MS	answers a second
+ *	load TARGET TOKEN put PATH FILE			seconds
+ *	load TARGET TOKEN echo VM MIB			MB a second through a console that echoes, counted one way
+ *	load TARGET TOKEN start PATH LOG CROFTD ...	ms from exec to the first answer; croftd is ended again
  * TARGET: a socket's path, or the port of https://127.0.0.1. TOKEN: "-" for none. */
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
-#include "conn.h"
 #include "mem.h"
+#include "talk.h"
 #include "text.h"
 
-#define SECONDS		1000000ull
-#define DEADLINE	(60 * SECONDS)
+#define FRAME	(64 * 1024)
+static char buffer[4 * FRAME];
 
-static const char *target, *token;
-static char pin[65];
-
-static void die(const char *what)
-{
-	fprintf(stderr, "load: %s\n", what);
-	exit(1);
-}
-
-static struct conn *dial(void)
-{
-	struct conn *c;
-	struct err e = {};
-	int r = *target == '/' ? conn_unix(target, DEADLINE, &c, &e)
-			       : conn_tls("127.0.0.1", (uint16_t)atoi(target), *pin ? pin : NULL, pin, DEADLINE, &c, &e);
-
-	if (r < 0)
-		die(e.msg);
-	return c;
-}
-
-static char sink[1 << 18];
-
-static void send_head(struct conn *c, const char *method, const char *path, const char *more, size_t length)
-{
-	AUTO_FREE char *head = xasprintf("%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n%sContent-Length: %zu\r\n\r\n",
-					 method, path, token, more, length);
-	AUTO_FREE char *open = xasprintf("%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n", method, path, more, length);
-	const char *text = strcmp(token, "-") == 0 ? open : head;
-
-	if (conn_write(c, text, strlen(text), DEADLINE) < 0)
-		die("the request cannot be sent");
-}
-
-/* Read one whole answer, thrown away; its status. Heads come in one piece here. */
-static int read_answer(struct conn *c, char *buf, size_t cap)
-{
-	ssize_t n = 0, got;
-	char *end = NULL, *length;
-
-	while (!end) {
-		got = conn_read(c, buf + n, cap - 1 - (size_t)n, DEADLINE);
-		if (got <= 0)
-			die("the connection ended within an answer");
-		n += got;
-		buf[n] = 0;
-		end = strstr(buf, "\r\n\r\n");
-	}
-	int status = atoi(buf + 9);
-
-	*end = 0;
-	length = strcasestr(buf, "\r\nContent-Length:");
-	long long left = length ? atoll(length + 17) - (n - (end + 4 - buf)) : 0;
-
-	for (; left > 0; left -= got)
-		if ((got = conn_read(c, buf, left < (long long)cap ? (size_t)left : cap, DEADLINE)) <= 0)
-			die("the connection ended within a body");
-	return status;
-}
-
-static void expect(int got, int want, const char *what)
-{
-	if (got == want)
-		return;
-	fprintf(stderr, "load: %s: %d instead of %d\n", what, got, want);
-	exit(1);
-}
-
-static void request(struct conn *c, const char *method, const char *path, const char *body, int want)
-{
-	send_head(c, method, path, *body ? "Content-Type: application/json\r\nPrefer: wait=60\r\n" : "", strlen(body));
-	if (*body && conn_write(c, body, strlen(body), DEADLINE) < 0)
-		die("the body cannot be sent");
-	expect(read_answer(c, sink, sizeof sink), want, path);
-}
-
-static int by_size(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void tell(int64_t *usec, int n)
-{
-	qsort(usec, (size_t)n, sizeof *usec, by_size);
-	printf("%.3f %.3f\n", (double)usec[n / 2] / 1000, (double)usec[n * 99 / 100] / 1000);
-}
+static double ms_since(int64_t start) { return (double)(mono_usec() - start) / 1000; }
 
 static void measure(const char *what, const char *path, const char *vm, int count)
 {
-	AUTO_FREE int64_t *usec = xcalloc((size_t)count, sizeof *usec);
-	struct conn *c = dial(), *other = dial();
+	AUTO_FREE double *ms = xcalloc((size_t)count, sizeof *ms);
+	struct conn *c = talk_dial(), *other = talk_dial();
 	bool create = strcmp(what, "create") == 0;
 	int warm = create ? 10 : count / 10 + 5;
 
@@ -123,173 +42,195 @@ static void measure(const char *what, const char *path, const char *vm, int coun
 		AUTO_FREE char *body = xasprintf("{\"name\":\"%s%d\",\"config\":{\"engine\":\"sim\"}}", path, i + warm);
 
 		if (vm)
-			request(other, "PATCH", vm_path, change, 200);
+			talk(other, "PATCH", vm_path, change, 200);
 		int64_t start = mono_usec();
 
 		if (create)
-			request(c, "POST", "/api/v1/vms", body, 201);
+			talk(c, "POST", "/api/v1/vms", body, 201);
 		else
-			request(c, "GET", path, "", 200);
+			talk(c, "GET", path, "", 200);
 		if (i >= 0)
-			usec[i] = mono_usec() - start;
+			ms[i] = ms_since(start);
 	}
-	tell(usec, count);
+	printf("%.4f %.4f\n", percentile(ms, (size_t)count, 50), percentile(ms, (size_t)count, 99));
 	conn_close(c);
 	conn_close(other);
 }
 
-/* ---- rate: each connection has a thread; what they share is read-only */
+/* ---- rate: each connection has one request under way; one thread, so that little is taken from the two that answer */
 
-struct worker { pthread_t thread; const char *path; int64_t end; uint64_t answers; };
+struct asker { struct conn *c; size_t n; char buf[16384]; };
 
-static void *work(void *arg)
+static bool whole(struct asker *a)
 {
-	struct worker *w = arg;
-	struct conn *c = dial();
-	char buf[16384];
+	char *end, *length;
 
-	while (mono_usec() < w->end) {
-		send_head(c, "GET", w->path, "", 0);
-		expect(read_answer(c, buf, sizeof buf), 200, w->path);
-		w->answers++;
+	a->buf[a->n] = 0;
+	if (!(end = strstr(a->buf, "\r\n\r\n")) || !(length = strcasestr(a->buf, "\r\nContent-Length:")))
+		return false;
+	if (a->n < (size_t)(end + 4 - a->buf) + strtoull(length + 17, NULL, 10))
+		return false;
+	if (atoi(a->buf + 9) != 200)
+		die("%d instead of 200", atoi(a->buf + 9));
+	a->n = 0;
+	return true;
+}
+
+static bool answered(struct asker *a)
+{
+	for (;;) {
+		ssize_t got = conn_read(a->c, a->buf + a->n, sizeof a->buf - 1 - a->n, 0);
+
+		if (got == -ETIMEDOUT)
+			return false;
+		if (got <= 0)
+			die("a connection ended within an answer");
+		a->n += (size_t)got;
+		if (whole(a))
+			return true;
 	}
-	conn_close(c);
-	return NULL;
 }
 
 static void rate(const char *path, int connections, int ms)
 {
-	AUTO_FREE struct worker *w = xcalloc((size_t)connections, sizeof *w);
-	uint64_t all = 0;
-	pthread_attr_t small;
+	AUTO_FREE struct asker *all = xcalloc((size_t)connections, sizeof *all);
+	struct epoll_event ev[64];
+	int ep = epoll_create1(EPOLL_CLOEXEC), n;
+	uint64_t answers = 0;
 
-	conn_close(dial());		/* learns the pin before there are threads */
-	pthread_attr_init(&small);
-	pthread_attr_setstacksize(&small, 256 * 1024);
 	for (int i = 0; i < connections; i++) {
-		w[i].path = path;
-		w[i].end = mono_usec() + ms * 1000ll;
-		pthread_create(&w[i].thread, &small, work, &w[i]);
+		all[i].c = talk_dial();
+		epoll_ctl(ep, EPOLL_CTL_ADD, conn_fd(all[i].c), &(struct epoll_event){ .events = EPOLLIN, .data.ptr = &all[i] });
+		talk_send(all[i].c, "GET", path, "", "", 0);
 	}
-	for (int i = 0; i < connections; i++) {
-		pthread_join(w[i].thread, NULL);
-		all += w[i].answers;
+	int64_t start = mono_usec(), now = start, warm = start + ms * 100;
+
+	for (bool counting = false; now < start + ms * 1000; now = mono_usec()) {
+		if (!counting && now > warm) {
+			counting = true;
+			start = now;
+			answers = 0;
+		}
+		if ((n = epoll_wait(ep, ev, 64, 5000)) <= 0)
+			die("a stall: no answer for 5 s on %d connections", connections);
+		for (int i = 0; i < n; i++) {
+			struct asker *a = ev[i].data.ptr;
+
+			if (!answered(a))
+				continue;
+			answers++;
+			talk_send(a->c, "GET", path, "", "", 0);
+		}
 	}
-	printf("%.0f\n", (double)all * 1000 / ms);
+	printf("%.0f\n", (double)answers * 1e6 / (double)(now - start));
 }
 
 static void put(const char *path, const char *name)
 {
-	struct conn *c = dial();
+	struct conn *c = talk_dial();
 	struct stat st;
 	int fd = open(name, O_RDONLY);
 	int64_t start = mono_usec();
 	ssize_t n;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		die("the file cannot be read");
-	send_head(c, "PUT", path, "", (size_t)st.st_size);
-	while ((n = read(fd, sink, sizeof sink)) > 0)
-		if (conn_write(c, sink, (size_t)n, DEADLINE) < 0)
+		die("%s cannot be read: %m", name);
+	talk_send(c, "PUT", path, "", "", (size_t)st.st_size);
+	while ((n = read(fd, buffer, sizeof buffer)) > 0)
+		if (conn_write(c, buffer, (size_t)n, TALK_DEADLINE) < 0)
 			die("the file cannot be sent");
-	expect(read_answer(c, sink, sizeof sink), 201, path);
-	printf("%.4f\n", (double)(mono_usec() - start) / 1e6);
+	int status = talk_answer(c, buffer, sizeof buffer);
+
+	if (status != 201)
+		die("PUT %s: %d: %.500s", path, status, buffer);
+	printf("%.4f\n", ms_since(start) / 1000);
 	close(fd);
 	conn_close(c);
 }
 
 /* ---- a console that echoes: frames of 64 KiB out, whatever frames in; payload bytes are counted */
 
-#define FRAME (64 * 1024)
-
 struct echo { struct conn *c; uint64_t bytes; };
 
 static void *send_frames(void *arg)
 {
 	struct echo *e = arg;
-	static uint8_t frame[14 + FRAME] = { 0x82, 0x80 | 127 };	/* mask 0: the bytes as they are */
+	static uint8_t frame[14 + FRAME] = { 0x82, 0x80 | 127, [2 + 5] = FRAME >> 16, [10] = 1, 2, 3, 4 };
 
-	frame[2 + 5] = FRAME >> 16;
 	for (uint64_t n = 0; n < e->bytes; n += FRAME)
-		if (conn_write(e->c, frame, sizeof frame, DEADLINE) < 0)
+		if (conn_write(e->c, frame, sizeof frame, TALK_DEADLINE) < 0)
 			die("a frame cannot be sent");
 	return NULL;
 }
 
-static uint64_t frame_left, head_have;
-static uint8_t head[10];
-
-/* How much payload is in these bytes of a stream of unmasked frames? */
-static uint64_t payload(const uint8_t *p, size_t n)
+static void echo(const char *vm, int mib)
 {
-	uint64_t found = 0;
-
-	while (n) {
-		uint64_t take = frame_left < n ? frame_left : n;
-
-		if (take) {
-			found += take;
-			frame_left -= take;
-			p += take;
-			n -= take;
-			continue;
-		}
-		head[head_have++] = *p++;
-		n--;
-		unsigned want = head_have < 2 ? 2 : (head[1] & 127) == 126 ? 4 : (head[1] & 127) == 127 ? 10 : 2;
-
-		if (head_have < want)
-			continue;
-		frame_left = head[1] & 127;
-		if (want > 2)
-			for (unsigned i = 2 + (unsigned)(frame_left = 0); i < want; i++)
-				frame_left = frame_left << 8 | head[i];
-		head_have = 0;
-	}
-	return found;
-}
-
-static void echo(const char *url, int mib)
-{
-	struct echo e = { .c = dial(), .bytes = (uint64_t)mib << 20 };
+	struct echo e = { talk_console(vm), (uint64_t)mib << 20 };
+	uint64_t have = 0;
 	pthread_t thread;
-	char *end = NULL;
-	ssize_t n = 0, got;
+	uint8_t last;
+	ssize_t got;
+	int64_t start;
 
-	send_head(e.c, "GET", url, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-		  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://127.0.0.1\r\n", 0);
-	while (!end) {
-		if ((got = conn_read(e.c, sink + n, sizeof sink - 1 - (size_t)n, DEADLINE)) <= 0)
-			die("no console");
-		n += got;
-		sink[n] = 0;
-		end = strstr(sink, "\r\n\r\n");
-	}
-	expect(atoi(sink + 9), 101, url);
-	uint64_t have = payload((uint8_t *)end + 4, (size_t)(n - (end + 4 - sink)));
-	int64_t start = mono_usec();
-
+	while ((got = conn_read(e.c, buffer, sizeof buffer, SECOND / 2)) > 0)	/* its greeting */
+		talk_payload((uint8_t *)buffer, (size_t)got, &last);
+	start = mono_usec();
 	pthread_create(&thread, NULL, send_frames, &e);
 	while (have < e.bytes) {
-		if ((got = conn_read(e.c, sink, sizeof sink, DEADLINE)) <= 0)
-			die("the console ended");
-		have += payload((uint8_t *)sink, (size_t)got);
+		if ((got = conn_read(e.c, buffer, sizeof buffer, 10 * SECOND)) <= 0)
+			die("the console ended after %llu of %llu bytes", (unsigned long long)have, (unsigned long long)e.bytes);
+		have += talk_payload((uint8_t *)buffer, (size_t)got, &last);
 	}
 	printf("%.1f\n", (double)e.bytes / (double)(mono_usec() - start));
 	pthread_join(thread, NULL);
 	conn_close(e.c);
 }
 
+/* ---- start */
+
+static pid_t spawn(char **argv, const char *log)
+{
+	posix_spawn_file_actions_t files;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&files, 1, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	posix_spawn_file_actions_adddup2(&files, 1, 2);
+	if (posix_spawn(&pid, argv[0], &files, NULL, argv, environ))
+		die("%s cannot be started", argv[0]);
+	return pid;
+}
+
+static void start(const char *socket, const char *path, const char *log, char **argv)
+{
+	int64_t begin = mono_usec();
+	pid_t pid = spawn(argv, log);
+	struct conn *c = NULL;
+	struct err e;
+	int status;
+
+	while (conn_unix(socket, SECOND, &c, &e) < 0) {
+		if (mono_usec() - begin > 30 * (int64_t)SECOND || waitpid(pid, &status, WNOHANG) == pid)
+			die("croftd did not start: %s (%s)", e.msg, log);
+		usleep(100);
+	}
+	talk(c, "GET", path, "", 200);
+	printf("%.3f\n", ms_since(begin));
+	conn_close(c);
+	kill(pid, SIGTERM);
+	waitpid(pid, &status, 0);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc < 5)
-		die("usage: load TARGET TOKEN get|changed|create|rate|put|echo ...");
-	target = argv[1];
-	token = argv[2];
+	if (argc < 6)
+		die("usage: load TARGET TOKEN get|changed|create|rate|put|echo|start ...");
 	const char *what = argv[3];
+	bool starts = strcmp(what, "start") == 0;
 
-	if (*target != '/')
-		conn_close(dial());	/* learns the certificate's pin */
+	signal(SIGPIPE, SIG_IGN);
+	talk_to(argv[1], argv[2]);
 	if (strcmp(what, "rate") == 0 && argc == 7)
 		rate(argv[4], atoi(argv[5]), atoi(argv[6]));
 	else if (strcmp(what, "changed") == 0 && argc == 7)
@@ -300,6 +241,8 @@ int main(int argc, char **argv)
 		put(argv[4], argv[5]);
 	else if (strcmp(what, "echo") == 0 && argc == 6)
 		echo(argv[4], atoi(argv[5]));
+	else if (starts && argc >= 7)
+		start(argv[1], argv[4], argv[5], argv + 6);
 	else
 		die("unknown words");
 	return 0;
