@@ -32,6 +32,7 @@ def test_asks_for_a_language_on_both(fresh, files):
     console.type("\x1b[B")                      # arrow down
     console.until(b"\x1b[", 30)                 # the choice is drawn anew
 
+    client = fresh.client()                     # the first connection has been idle for longer than it is kept
     ticket = client.post("/vms/installer/console", {"kind": "screen"})
     rfb = Rfb(client.websocket(ticket["url"], subprotocols=["binary"]))
     before = still(rfb)
