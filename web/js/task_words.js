@@ -1,0 +1,7 @@
+// task_words.js: kinds of tasks as people say them.
+const words = {
+	'vm.create': 'Create VM', 'vm.delete': 'Delete VM', 'vm.start': 'Power on', 'vm.shutdown': 'Shut down', 'vm.reboot': 'Restart',
+	'vm.poweroff': 'Power off', 'vm.reset': 'Reset', 'vm.pause': 'Pause', 'vm.resume': 'Resume',
+};
+export const taskWords = kind => words[kind] ?? kind;
+export const taskStateWords = { running: 'Running', undoing: 'Undoing', done: 'Completed', failed: 'Failed', cancelled: 'Cancelled' };

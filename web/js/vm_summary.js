@@ -1,0 +1,88 @@
+// vm_summary.js: a VM at a glance: how it ended, what it is made of, how to reach it.
+import { html } from './lib.js';
+import { Icon } from './icons.js';
+import { Ago, bytes } from './format.js';
+import { Facts } from './facts.js';
+import { hasScreen, isAlive } from './state.js';
+import { can } from './store.js';
+import { link } from './router.js';
+import { PathText } from './path_text.js';
+import { ScreenThumb } from './screen_view.js';
+
+const accelWords = { kvm: 'KVM, on the host’s own CPU', tcg: 'Emulation', sim: 'Simulation' };
+const firmwareWords = { uefi: 'UEFI', kernel: 'Linux kernel, booted directly' };
+const bad = ['guest-panic', 'crashed', 'killed', 'start-failed', 'host-restarted', 'unknown'];
+
+function Notices({ vm }) {
+	const { problem, note, last_end: end, state } = vm.status;
+	const notices = [];
+	if (problem)
+		notices.push({ tone: 'bad', text: problem });
+	if (note)
+		notices.push({ tone: state === 'degraded' ? 'bad' : 'held', text: note });
+	if (state === 'off' && end && bad.includes(end.why))
+		notices.push({ tone: 'bad', text: html`The last run ended <${Ago} time=${end.when} />: ${end.explanation}.`, more: end.message });
+	return notices.map(n => html`<div class="notice" data-tone=${n.tone}><${Icon} name="alert" /><div><p>${n.text}</p>
+		${n.more && html`<pre>${n.more}</pre>`}</div></div>`);
+}
+
+function Devices({ vm }) {
+	const { disks = {}, cdroms = {}, nics = {} } = vm.config;
+	const rows = [
+		...Object.entries(disks).map(([name, d]) => ({ icon: 'disk', name, is: `Disk, ${d.bus}`, size: d.size_bytes ? bytes(d.size_bytes) : '',
+			what: html`<${PathText} path=${d.path || d.source || ''} />` })),
+		...Object.entries(cdroms).map(([name, c]) => ({ icon: 'disc', name, is: 'CD drive', size: '',
+			what: c.iso ? html`<${PathText} path=${c.iso} />` : html`<span class="quiet">empty</span>` })),
+		...Object.entries(nics).map(([name, n]) => ({ icon: 'network', name, is: `NIC, ${n.model}`, size: '',
+			what: html`${n.network} <span class="mono quiet">${n.mac}</span>` })),
+	];
+	return html`<section class="sheet"><h2>Devices</h2>
+		${rows.length ? html`<table class="plain-table"><tbody>${rows.map(r => html`<tr key=${r.is + r.name}>
+			<th scope="row"><${Icon} name=${r.icon} />${r.name}</th><td class="quiet">${r.is}</td><td class="number">${r.size}</td>
+			<td class="rest">${r.what}</td></tr>`)}</tbody></table>` : html`<p class="quiet">No disks, drives or network cards.</p>`}
+	</section>`;
+}
+
+function forwardLine(nic, f) {
+	const host = f.host_address === '0.0.0.0' ? location.hostname : f.host_address;
+	return f.protocol === 'tcp' && f.guest_port === 22 ? html`<code>ssh -p ${f.host_port} ${host}</code>` :
+		html`<code>${f.protocol} ${host}:${f.host_port}</code> <span class="quiet">to port ${f.guest_port} of ${nic}</span>`;
+}
+
+export function VmSummary({ vm }) {
+	const { config, status } = vm;
+	const end = status.last_end;
+	const reach = Object.entries(config.nics ?? {}).flatMap(([name, nic]) => (nic.forwards ?? []).map(f => forwardLine(name, f)));
+	const labels = Object.entries(vm.labels ?? {});
+
+	return html`<${Notices} vm=${vm} />
+	<div class="columns">
+		<section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
+			config.description && ['Note', config.description],
+			['Runs by', accelWords[status.accel] ?? html`<span class="quiet">powered off</span>`, status.accel_reason],
+			['CPUs', `${config.cpus}`, config.cpu_model && `${config.cpu_model}, machine ${config.machine}`],
+			['Memory', bytes(config.memory_bytes)],
+			['Firmware', firmwareWords[config.firmware] ?? config.firmware],
+			config.firmware === 'kernel' && ['Kernel', html`<${PathText} path=${config.kernel?.image ?? ''} />`],
+			config.firmware === 'kernel' && config.kernel?.initrd && ['Initial RAM disk', html`<${PathText} path=${config.kernel.initrd} />`],
+			config.firmware === 'kernel' && config.kernel?.command_line && ['Command line', html`<code>${config.kernel.command_line}</code>`],
+			['Display', config.display === 'none' ? 'None, only the serial console' : 'Screen, keyboard and tablet'],
+			reach.length > 0 && ['Reach it at', reach.map(line => html`<div>${line}</div>`)],
+			labels.length > 0 && ['Labels', labels.map(([k, v]) => html`<span class="tag" key=${k}>${k}${v && `: ${v}`}</span> `)],
+		]} /></section>
+		<div class="stack">
+			${hasScreen(vm) && can('vm.console') && html`<${ScreenThumb} vm=${vm} />`}
+			<section class="sheet"><h2>History</h2><${Facts} rows=${[
+				['Created', html`<${Ago} time=${vm.created} />`],
+				isAlive(vm) && ['Process', html`<span class="mono">${status.pid || ''}</span>`],
+				['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
+					end?.when && `${end.explanation}${end.signal ? `, signal ${end.signal}` : ''}`],
+				['ID', html`<span class="mono">${vm.id}</span>`],
+				vm.folder && ['Folder', html`<${PathText} path=${vm.folder} />`],
+			]} />
+			${can('vm.console') && html`<p class="links"><a href=${link('vms', vm.name, 'serial')}><${Icon} name="serial" />Serial console</a></p>`}
+			</section>
+		</div>
+	</div>
+	<${Devices} vm=${vm} />`;
+}
