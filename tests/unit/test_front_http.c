@@ -10,6 +10,8 @@
 #define BOTH(v) for (enum via v = UNIX; v <= TLS; v++)
 
 static bool gone_1(void) { return rig->gone == 1; }
+static bool gone_4(void) { return rig->gone == 4; }
+static bool served_tls(void) { return get(TLS, "/api/hello", NULL, 0) == 200; }
 static bool gone_2(void) { return rig->gone == 2; }
 
 TEST(get_over_both)
@@ -103,7 +105,7 @@ TEST(a_body_over_the_limit_is_413)
 		eq_int(ask(v, "POST /api/small HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
 			   body, sizeof(body)), 413);
 	}
-	eq_int(rig->gone, 4);
+	ok(rig_wait(gone_4));
 	rig_stop();
 }
 
@@ -247,7 +249,7 @@ TEST(requests_over_the_limit_wait_their_turn)
 		client_say(c[i], "GET /api/hello HTTP/1.1\r\nHost: h\r\n\r\n");
 	}
 	usleep(200000);
-	eq_int(rig->requests, 4);
+	ok(rig->requests <= 4);
 	client_close(held[0]);
 	for (int i = 0; i < 20; i++) {
 		ok(client_reply(c[i], &r, false));
@@ -406,8 +408,7 @@ TEST(connections_are_counted)
 	eq_int(open_now, 6);
 	for (int i = 0; i < 10; i++)
 		client_close(c[i]);
-	usleep(100000);
-	eq_int(get(TLS, "/api/hello", NULL, 0), 200);
+	ok(rig_wait(served_tls));
 	rig_stop();
 	rig_start(&(struct rig_how){ .connections_max = 3 });
 	open_now = 0;
