@@ -99,6 +99,25 @@ static int exchange(struct ctl *c, struct http_request *q, int *ret_status, uint
 	return code;
 }
 
+/* A hint for those who write requests: "GET /api/v1/users lists them" -> "vmctl user list lists them". */
+static void translate_hint(struct err *e)
+{
+	for (const struct api_op *op = NULL; (op = api_op_next(op)); ) {
+		AUTO_FREE char *request = xasprintf("%s %s", op->method, op->path), *hint = NULL;
+		char *at = strstr(e->hint, request), *after = at ? at + strlen(request) : NULL;
+		const char *verb = strchr(op->id, '_'), *said = verb && !strcmp(verb, "_list") ? "ls" : verb ? verb + 1 : "";
+
+		if (!at || !verb || *after == '/' || *after == '?' || *after == '.')
+			continue;
+		hint = !strncmp(op->id, "vm_", 3) ? xasprintf("%.*svmctl %s%s", (int)(at - e->hint), e->hint,
+							      said, after)
+						  : xasprintf("%.*svmctl %.*s %s%s", (int)(at - e->hint), e->hint, (int)(verb - op->id),
+							      op->id, said, after);
+		err_hint(e, "%s", hint);
+		return;
+	}
+}
+
 /* Tell an error; what can't be reached keeps its exit code. */
 static int told(int code, const struct err *e, bool quiet)
 {
@@ -109,6 +128,7 @@ static int told(int code, const struct err *e, bool quiet)
 
 	if (e->code == ERR_UNAUTHENTICATED)	/* what croftd advises is for those who write requests */
 		err_hint(&shown, "vmctl login --host https://HOST:PORT");
+	translate_hint(&shown);
 	by_error = ctl_fail(&shown);
 
 	return code == CTL_CONNECT || code == CTL_TIMEOUT ? code : by_error;

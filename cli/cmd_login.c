@@ -76,9 +76,15 @@ static int login_by_password(struct ctl *c, const char *user)
 	AUTO_FREE char *prompt = xasprintf("Password of %s at %s", user, c->where), *cookie = NULL, *headers = NULL;
 	struct call end = { .op = "session_delete", .quiet = true };
 	struct err e = { 0 };
-	char *password = tty_secret(prompt, false, &e);
+	char *password;
 	int code;
 
+	/* First the connection: no password is asked for a host that isn't trusted. */
+	if (!c->http.conn && c->http.dial(c->http.arg, &c->http.conn, &e) < 0) {
+		ctl_fail(&e);
+		return CTL_CONNECT;
+	}
+	password = tty_secret(prompt, false, &e);
 	if (!password)
 		return ctl_fail(&e);
 	free(TAKE(c->http.authorization));

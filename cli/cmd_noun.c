@@ -274,8 +274,14 @@ int task_wait(struct ctl *c, struct args *a)
 {
 	json_t *ret = NULL;
 	uint64_t id;
+	struct call k = { .op = "task_get" };
 	int code = task_number(a, &id);
 
+	if (code)
+		return code;
+	k.params[0] = a->v[0];
+	code = call(c, &k);		/* is there one? */
+	json_decref(k.ret);
 	if (!code)
 		code = call_wait_task(c, id, &ret);
 	if (!code && ret && c->output != OUT_TABLE)

@@ -20,7 +20,7 @@ int vm_ls(struct ctl *c, const struct command *cmd, struct args *a)
 {
 	const struct api_op *op = api_op("vm_list");
 	int code = 0;
-	AUTO_FREE char *query = command_query(op, a, &code), *pattern = NULL;
+	AUTO_FREE char *query = command_query(op, a, &code);
 	struct call k = { .op = "vm_list" };
 	struct buf b AUTO_BUF = BUF_INIT(64 * 1024);
 	json_t *items;

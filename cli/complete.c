@@ -146,7 +146,10 @@ int cmd_completion(struct ctl *c, const struct command *cmd, struct args *a)
 			fputs(all[i].script, stdout);
 			return CTL_OK;
 		}
-	ctl_usage("vmctl completion bash, zsh or fish");
+	if (a->n)
+		ctl_usage("there is no completion for %s, only for bash, zsh and fish", a->v[0]);
+	else
+		ctl_usage("for which shell? vmctl completion bash, zsh or fish");
 	say_hint("source <(vmctl completion bash)");
 	return CTL_USAGE;
 }

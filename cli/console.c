@@ -24,6 +24,8 @@ struct console {
 	struct conn *conn;
 	struct ws ws;
 	struct buf out;			/* frames to be sent */
+	char *early;			/* frames that came with the answer */
+	size_t early_len;
 	bool raw, left, ended, stdin_open;
 	unsigned close_code;
 	int64_t heard, pinged;
@@ -79,8 +81,8 @@ static int open_socket(struct ctl *c, const char *vm, struct console *k)
 	if (!e.code) {
 		k->conn = TAKE(c->http.conn);
 		k->out = (struct buf)BUF_INIT(8 << 20);
-		if (a.body.len)
-			fail(&e, ERR_INTERNAL, "croftd spoke before it was its turn");
+		k->early = TAKE(a.body.data);
+		k->early_len = a.body.len;
 	}
 	http_answer_fini(&a);
 	json_decref(ticket.ret);
@@ -165,6 +167,7 @@ static void pump(struct console *k, int64_t end)
 {
 	k->heard = k->pinged = mono_usec();
 	k->stdin_open = true;
+	take_frames(k, (const uint8_t *)k->early, k->early_len);
 	while (!k->ended) {
 		struct pollfd p[2] = { { conn_fd(k->conn), POLLIN, 0 }, { k->stdin_open ? STDIN_FILENO : -1, POLLIN, 0 } };
 
@@ -222,5 +225,6 @@ int console_open(struct ctl *c, const char *vm)
 	conn_write(k.conn, k.out.data, k.out.len, 1000000);
 	conn_close(k.conn);
 	buf_fini(&k.out);
+	free(k.early);
 	return verdict(&k, vm);
 }

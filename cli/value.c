@@ -16,6 +16,13 @@ static bool ends_with(const char *s, const char *tail)
 	return n > m && !strcmp(s + n - m, tail);
 }
 
+void value_key_short(const char *name, char out[40])
+{
+	snprintf(out, 40, "%.39s", name);
+	if (ends_with(out, "_bytes"))
+		out[strlen(out) - 6] = '\0';
+}
+
 /* The field of one part of a key; "memory" finds "memory_bytes", "timeout" finds "timeout_s". */
 static const struct api_field *find(const struct api_schema *s, const char *part, size_t n)
 {
@@ -28,13 +35,6 @@ static const struct api_field *find(const struct api_schema *s, const char *part
 		f = api_field(s, with, strlen(with));
 	}
 	return f;
-}
-
-void value_key_short(const char *name, char out[40])
-{
-	snprintf(out, 40, "%.39s", name);
-	if (ends_with(out, "_bytes"))
-		out[strlen(out) - 6] = '\0';
 }
 
 static const struct api_schema *config_of(const struct api_schema *s)
@@ -105,9 +105,11 @@ static json_t *integer(const struct api_field *f, const char *text, struct err *
 {
 	uint64_t v;
 	bool bytes = ends_with(f->name, "_bytes");
+	char name[40];
 
+	value_key_short(f->name, name);
 	if ((bytes ? text_size(text, &v) : text_u64(text, &v)) < 0 || v > INT64_MAX) {
-		fail(e, ERR_INVALID, "%s: \"%s\" is not a %s", f->name, text, bytes ? "size" : "whole number");
+		fail(e, ERR_INVALID, "%s: \"%s\" is not a %s", name, text, bytes ? "size" : "whole number");
 		err_hint(e, bytes ? "write it as 4GiB, 512MiB, or in bytes" : "write it in digits: 4");
 		return NULL;
 	}

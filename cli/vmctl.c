@@ -152,7 +152,7 @@ const char *did_you_mean(const char *word, const char *const *names)
 {
 	const char *best = NULL;
 	size_t n = strlen(word);
-	unsigned least = n < 3 ? 2 : (unsigned)(n / 3 + 2);
+	unsigned least = n < 6 ? 2 : (unsigned)(n / 3 + 1);
 
 	for (; *names; names++) {
 		unsigned d = distance(word, *names);

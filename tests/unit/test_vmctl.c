@@ -80,7 +80,7 @@ TEST(what_is_wrong_is_told_with_a_way_out)
 	eq_str(made("=1"), "\"=1\" is no KEY=VALUE; write it as cpus=2 or memory=1GiB");
 	eq_str(made("cpus=two"), "cpus: \"two\" is not a whole number; write it in digits: 4");
 	eq_str(made("cpus=-1"), "cpus: \"-1\" is not a whole number; write it in digits: 4");
-	eq_str(made("memory=lots"), "memory_bytes: \"lots\" is not a size; write it as 4GiB, 512MiB, or in bytes");
+	eq_str(made("memory=lots"), "memory: \"lots\" is not a size; write it as 4GiB, 512MiB, or in bytes");
 	eq_str(made("firmware=efi"), "firmware can't be \"efi\", only one of: uefi, kernel; did you mean firmware=uefi?");
 	eq_str(made("autostart=maybe"), "autostart is yes or no, not \"maybe\"; ");
 	eq_str(made("cpus.x=1"), "cpus has no parts; ");
