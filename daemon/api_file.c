@@ -109,7 +109,7 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 		return;
 	}
 	int len = snprintf(headers, sizeof headers, "Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\n"
-			   "Content-Disposition: attachment\r\n");
+			   "Content-Disposition: attachment\r\nX-Content-Type-Options: nosniff\r\n");
 
 	if (ranged)
 		snprintf(headers + len, sizeof headers - (size_t)len, "Content-Range: bytes %llu-%llu/%llu\r\n",

@@ -25,12 +25,14 @@
 #include "req.h"
 #include "text.h"
 
-#define REQUESTS_MAX	512
+#define CONNECTIONS_MAX	4096
+#define REQUESTS_MAX	CONNECTIONS_MAX	/* streams and consoles are ids under way, too: each connection may have one */
 #define EVENTS_CREDIT	256
 #define RING_BYTES	(512 * 1024)
 #define BUCKETS		256
 #define HELLO_USEC	(5 * 1000000ull)
 #define IDLE_USEC	(60 * 1000000ull)	/* after which the front of the unix socket goes */
+#define LOG_LINES	20		/* a second */
 #define RESTART_USEC	(1000000ull)		/* a front that dies at once is not started faster than this */
 
 struct front {
@@ -40,6 +42,9 @@ struct front {
 	struct child *child;
 	struct door *door;
 	struct list reqs[BUCKETS];	/* by id */
+	unsigned nreqs;
+	int64_t log_second;		/* when it said log_lines */
+	unsigned log_lines;
 	unsigned credit;
 	void *audiences;		/* event.c's */
 	uint8_t ticket_key[32];
@@ -104,8 +109,11 @@ static bool ticket_open(struct front *f, const char *ticket, struct who *w)
 
 void front_adopt(struct front *f, struct req *r)
 {
+	f->nreqs++;
 	list_append(&f->reqs[r->id % BUCKETS], &r->in_front);
 }
+
+void front_left(struct front *f) { f->nreqs--; }
 
 static struct req *find(struct front *f, uint64_t id)
 {
@@ -150,8 +158,11 @@ static void begin(struct front *f, uint64_t id, const struct door_request *head)
 {
 	struct who who;
 
-	if (find(f, id))
+	if (find(f, id) || f->nreqs >= REQUESTS_MAX) {
+		log_error("croft-front breaks the rules of the door; it is replaced");
+		child_kill(f->child, SIGKILL);
 		return;
+	}
 	if (!f->local) {
 		req_begin(f->fs->c, f, id, head, NULL);
 		return;
@@ -169,9 +180,12 @@ static void body(struct req *r, const struct door_body *m, int fd)
 	AUTO_FREE char *text = NULL;
 	size_t n;
 
+	/* Only sealed memory is read here: of anything else a front that was taken over could make us wait. */
+	int seals = fd >= 0 ? fcntl(fd, F_GET_SEALS) : 0;
+
 	if (fd < 0)
 		req_body(r, m->body.p, m->body.n);
-	else if (file_read_fd(fd, 2 * 1024 * 1024, &text, &n) == 0)
+	else if (seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_WRITE) && file_read_fd(fd, 2 * 1024 * 1024, &text, &n) == 0)
 		req_body(r, text, n);
 	else
 		req_failf(r, ERR_BAD_REQUEST, "the body cannot be read");
@@ -190,6 +204,19 @@ static void hello(struct front *f, const struct door_hello *m)
 		timer_arm(&f->deadline, f->fs->c->ev, IDLE_USEC, idle_over, f);
 }
 
+/* What it says goes into the log, but not more than a person could read. */
+static void front_says(struct front *f, const struct door_log *m)
+{
+	int64_t second = mono_usec() / 1000000;
+
+	if (second != f->log_second) {
+		f->log_second = second;
+		f->log_lines = 0;
+	}
+	if (f->log_lines++ < LOG_LINES)
+		log_line((enum log_level)m->level, "front: %s", m->line);
+}
+
 static void on_message(void *arg, enum door_type type, uint64_t id, const void *msg, int *fds, unsigned nfds)
 {
 	struct front *f = arg;
@@ -199,7 +226,7 @@ static void on_message(void *arg, enum door_type type, uint64_t id, const void *
 	switch (type) {
 	case DOOR_HELLO: hello(f, msg); return;
 	case DOOR_REQUEST: begin(f, id, msg); return;
-	case DOOR_LOG: log_line((enum log_level)((const struct door_log *)msg)->level, "front: %s", ((const struct door_log *)msg)->line ?: ""); return;
+	case DOOR_LOG: front_says(f, msg); return;
 	case DOOR_ACK: event_ack(f, ((const struct door_ack *)msg)->events); return;
 	case DOOR_BODY:
 		if (r && r->phase == REQ_COLLECTING)
@@ -317,7 +344,7 @@ static int start(struct fronts *fs, bool local, struct err *e)
 	f->door = door_new(c->ev, pair[0], DOOR_OF_CROFTD, on_message, on_door_end, f);
 	struct door_hello m = {
 		.build = BUILD_ID, .uid = c->uid_base, .gid = c->uid_base, .requests_max = REQUESTS_MAX,
-		.events_credit = EVENTS_CREDIT, .connections_max = 4096, .connections_per_address = 512,
+		.events_credit = EVENTS_CREDIT, .connections_max = CONNECTIONS_MAX, .connections_per_address = 512,
 		.head_timeout_ms = 10000, .idle_timeout_ms = 75000, .ring_bytes = RING_BYTES,
 	};
 	if (!local) {

@@ -22,4 +22,5 @@ unsigned *front_credit(struct front *f);
 struct front *fronts_next(struct fronts *fs, struct front *f);
 void **front_audiences(struct front *f);	/* event.c's word on what this front follows */
 void front_adopt(struct front *f, struct req *r);	/* a new id */
+void front_left(struct front *f);			/* one of its ids has ended */
 void fronts_withdraw(struct fronts *f, const char *key);	/* end streams and sockets of a session, token or user */

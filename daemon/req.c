@@ -45,6 +45,14 @@ static struct req *req_new(struct croft *c, struct front *front, uint64_t id, co
 	return r;
 }
 
+static void leave_front(struct req *r)
+{
+	if (!r->in_front.next)
+		return;
+	list_remove(&r->in_front);
+	front_left(r->front);
+}
+
 void req_free(struct req *r)
 {
 	if (!r)
@@ -55,7 +63,7 @@ void req_free(struct req *r)
 	event_unfollow(r);
 	timer_disarm(&r->deadline);
 	list_remove(&r->in_wait);
-	list_remove(&r->in_front);
+	leave_front(r);
 	if (r->joined_fd >= 0) {
 		shutdown(r->joined_fd, SHUT_RDWR);
 		close(r->joined_fd);
@@ -129,7 +137,7 @@ void req_reply(struct req *r, int status, const char *headers, const char *body,
 	req_free(r);
 }
 
-#define JSON_HEADERS "Content-Type: application/json\r\nCache-Control: no-store\r\n"
+#define JSON_HEADERS "Content-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 void req_reply_buf(struct req *r, int status, const char *headers, struct buf *json)
 {
@@ -261,7 +269,7 @@ void req_gone(struct req *r)
 {
 	bool following = r->phase == REQ_FOLLOWING;
 
-	list_remove(&r->in_front);
+	leave_front(r);
 	event_unfollow(r);
 	r->front = NULL;
 	if (following) {
