@@ -90,8 +90,9 @@ clean-root:		## both commands of the README on a fresh Debian 12 (as root; tests
 	@tests/clean-root/run
 golden-accept:		## write the expected outputs of the tests anew; read the diff before you commit it
 	@$(MAKE) --no-print-directory -s $(JOBS) tests
+	@$O/croftd --openapi | /usr/bin/python3 -m json.tool --indent 1 >cli/openapi.json
 	@GOLDEN_ACCEPT=1 O=$O tests/run $(or $(ONLY),unit api)
-	@git diff --stat tests
+	@git diff --stat tests cli/openapi.json
 lint:			## the rules of HACKING.md that a machine can check
 	@tests/lint
 fuzz:			## search with each fuzz target for SECONDS seconds: make fuzz SECONDS=600 ONLY="door text"
