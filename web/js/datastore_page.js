@@ -29,8 +29,8 @@ function Stores() {
 		<${ProblemNote} problem=${problem} />
 		<div class="cards">${items?.map(s => html`<a key=${s.id} class="sheet card" href=${link('datastores', s.name)}>
 			<h2><${Icon} name="datastore" />${s.name}</h2>
-			<${Bar} label="Used" used=${s.status.size_bytes - s.status.free_bytes} total=${s.status.size_bytes} />
-			<p>${s.status.size_bytes ? html`<b>${bytes(s.status.free_bytes)}</b> free of ${bytes(s.status.size_bytes)}` : s.status.reason}</p>
+			<${Bar} label="Used" used=${s.status.capacity_bytes - s.status.free_bytes} total=${s.status.capacity_bytes} />
+			<p>${s.status.capacity_bytes ? html`<b>${bytes(s.status.free_bytes)}</b> free of ${bytes(s.status.capacity_bytes)}` : s.status.reason}</p>
 			<p class="quiet path">${s.config.path}</p></a>`)}</div></div>`;
 }
 

@@ -33,8 +33,8 @@ function Capacity({ facts }) {
 		<li><div><b>CPUs of running VMs</b><span>${cpus} on ${facts.cpus}</span></div>
 			<${Bar} label="CPUs of running VMs" used=${cpus} total=${facts.cpus} /></li>
 		${stores?.map(s => html`<li key=${s.id}><div><b><a href=${link('datastores', s.name)}>${s.name}</a></b>
-			<span>${s.status.size_bytes ? `${bytes(s.status.free_bytes)} free of ${bytes(s.status.size_bytes)}` : s.status.reason}</span></div>
-			<${Bar} label=${s.name} used=${s.status.size_bytes - s.status.free_bytes} total=${s.status.size_bytes} /></li>`)}
+			<span>${s.status.capacity_bytes ? `${bytes(s.status.free_bytes)} free of ${bytes(s.status.capacity_bytes)}` : s.status.reason}</span></div>
+			<${Bar} label=${s.name} used=${s.status.capacity_bytes - s.status.free_bytes} total=${s.status.capacity_bytes} /></li>`)}
 	</ul></section>`;
 }
 
@@ -50,7 +50,7 @@ export function HostPage() {
 	const { facts, agent } = now;
 	const on = vmList.value.filter(isAlive).length;
 	return html`<div class="page">
-		<div class="head"><div class="title"><h1>${agent.hostname}</h1>
+		<div class="head"><div class="title line"><h1>${agent.hostname}</h1>
 			<p class="status"><span class="quiet">${facts.board ?? facts.arch}</span>
 				<span class="tag" data-tone=${facts.accel === 'kvm' ? 'on' : 'held'} title=${facts.accel_reason}>
 					${facts.accel === 'kvm' ? 'KVM' : 'Emulation'}</span>

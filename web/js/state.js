@@ -44,13 +44,13 @@ export const asks = {
 		    sure: 'This is like pulling the plug. What the guest has not written to its disks is lost.' },
 };
 
-// Why the ask can't be had now, or '' when it can. A power-off cuts short the waiting for a shutdown.
+// Why the ask can't be had now, or '' when it can. @task holds the VM; a power-off cuts short the waiting for a shutdown.
 export function whyNot(vm, ask, task) {
 	if (vm.status.problem)
 		return vm.status.problem;
 	if (!asks[ask].states.includes(vm.status.state))
 		return `not while the VM is ${vm.status.state}`;
-	if (vm.status.task && !(ask === 'poweroff' && task?.cancellable))
+	if (task && !(ask === 'poweroff' && task.cancellable))
 		return 'another task holds the VM';
 	return '';
 }

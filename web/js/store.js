@@ -22,6 +22,13 @@ export const isUnderWay = task => task.state === 'running' || task.state === 'un
 const collator = new Intl.Collator('en', { numeric: true });
 export const compareNames = collator.compare;
 
+// The task that holds a VM, or null. The VM's own word may be older than the task's end.
+export function heldBy(vm) {
+	const id = vm.status.task;
+	const task = id ? tasks.value.get(id) : null;
+	return !id || (task && !isUnderWay(task)) ? null : task ?? { id, kind: '', cancellable: false, progress: 0 };
+}
+
 export function findVm(key) {
 	const all = vms.value;
 	if (!all)

@@ -3,7 +3,6 @@ import { html, signal } from './lib.js';
 import { segment, segments, upload } from './api.js';
 import { bytes } from './format.js';
 import { Icon } from './icons.js';
-import { ask } from './dialog.js';
 
 const uploads = signal([]);
 let last = 0;
@@ -16,6 +15,7 @@ const drop = id => {
 };
 
 async function run(u, replace = false) {
+	change(u.id, { problem: null, sent: 0 });
 	try {
 		await upload(`/datastores/${segment(u.store)}/files/${segments(u.path)}${replace ? '?replace=true' : ''}`, u.file, {
 			signal: u.stop.signal, progress: sent => change(u.id, { sent }) });
@@ -25,11 +25,6 @@ async function run(u, replace = false) {
 			drop(u.id);
 		else
 			change(u.id, { problem });
-		if (problem.type?.endsWith('/name-taken'))
-			ask({ title: `Replace ${u.file.name}?`, words: 'Replace', tone: 'bad', text: html`<p>${problem.message}</p>`, act: async () => {
-				change(u.id, { problem: null, sent: 0 });
-				run(u, true);
-			} });
 	}
 }
 
@@ -46,7 +41,8 @@ export function Uploads({ store }) {
 	const mine = uploads.value.filter(u => u.store === store);
 	return mine.length > 0 && html`<ul class="uploads sheet">${mine.map(u => html`<li key=${u.id}>
 		<${Icon} name="upload" /><span class="cut">${u.path}</span>
-		${u.problem ? html`<span class="wrong">${u.problem.message} ${u.problem.hint}</span>` :
+		${u.problem ? html`<span class="wrong">${u.problem.message}${u.problem.hint && `. ${u.problem.hint}`}</span>
+				${u.problem.type.endsWith('/name-taken') && html`<button onClick=${() => run(u, true)}>Replace</button>`}` :
 			html`<progress max=${u.file.size || 1} value=${u.sent} aria-label=${`Upload of ${u.file.name}`}></progress>
 				<span class="quiet number">${bytes(u.sent)} of ${bytes(u.file.size)}</span>`}
 		<button class="plain icon-only" aria-label=${u.problem ? 'Dismiss' : 'Cancel'} onClick=${() => u.problem ? drop(u.id) : u.stop.abort()}>

@@ -3,7 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from './lib.js';
 import { Icon } from './icons.js';
 import { bytes, count, For } from './format.js';
 import { go, link, route } from './router.js';
-import { can, compareNames, tasks, vmList, vms } from './store.js';
+import { can, compareNames, heldBy, vmList, vms } from './store.js';
 import { stateOf, StateMark, states } from './state.js';
 import { taskWords } from './task_words.js';
 import { openCreate } from './vm_create.js';
@@ -45,8 +45,8 @@ const accelWords = { kvm: 'KVM', tcg: 'Emulation', sim: 'Simulation' };
 export const forwards = vm => Object.values(vm.config.nics ?? {}).flatMap(nic => nic.forwards ?? []);
 
 function Note({ vm }) {
-	const task = vm.status.task && tasks.value.get(vm.status.task);
-	if (task)
+	const task = heldBy(vm);
+	if (task?.kind)
 		return html`${taskWords(task.kind)}${task.progress > 0 && `, ${task.progress} %`}`;
 	if (vm.status.problem || vm.status.note)
 		return vm.status.problem || vm.status.note;

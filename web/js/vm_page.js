@@ -4,7 +4,7 @@ import { Icon } from './icons.js';
 import { del, post, segment } from './api.js';
 import { count, For } from './format.js';
 import { go, link } from './router.js';
-import { can, findVm, tasks, vms } from './store.js';
+import { can, findVm, heldBy, vms } from './store.js';
 import { asks, isAlive, StateMark, whyNot } from './state.js';
 import { ask as askFirst } from './dialog.js';
 import { Menu } from './menu.js';
@@ -44,7 +44,7 @@ function remove(vm) {
 }
 
 function Power({ vm }) {
-	const task = vm.status.task ? tasks.value.get(vm.status.task) : null;
+	const task = heldBy(vm);
 	const why = name => whyNot(vm, name, task);
 	const button = (name, kind = '') => html`<button key=${name} class=${kind} disabled=${Boolean(why(name))} data-ask=${name}
 		title=${why(name) || asks[name].help} onClick=${() => act(vm, name)}><${Icon} name=${asks[name].icon} />${asks[name].words}</button>`;
@@ -59,21 +59,21 @@ function Power({ vm }) {
 		<${Menu} label="More" title="More actions" items=${[
 			...can('vm.power') ? ['pause', 'resume', 'reset'].map(item) : [],
 			can('vm.delete') && { words: 'Delete VM', icon: 'trash', tone: 'bad', act: () => remove(vm),
-				why: isAlive(vm) ? 'only a VM that is off can be deleted' : vm.status.task ? 'another task holds the VM' : '' },
+				why: isAlive(vm) ? 'only a VM that is off can be deleted' : task ? 'another task holds the VM' : '' },
 		]} />
 	</div>`;
 }
 
 function Head({ vm, tab }) {
-	const task = vm.status.task && tasks.value.get(vm.status.task);
+	const task = heldBy(vm);
 	return html`<div class="head">
 		<div class="title"><p class="crumb"><a href=${link('vms')}>Virtual machines</a></p>
-			<h1 class="cut">${vm.name}</h1>
+			<div class="line"><h1 class="cut">${vm.name}</h1>
 			<p class="status"><${StateMark} vm=${vm} />
 				${isAlive(vm) && html`<span class="quiet">for <${For} since=${vm.status.since} /></span>`}
-				${task && html`<span class="quiet">${taskWords(task.kind)}${task.step && `: ${task.step}`}</span>`}
+				${task && html`<span class="quiet">${taskWords(task.kind) || 'Busy'}${task.step && `: ${task.step}`}</span>`}
 				${vm.pending?.length > 0 && html`<a class="tag" href=${link('vms', vm.name, 'settings')}>
-					${count(vm.pending.length, 'change')} at next start</a>`}</p></div>
+					${count(vm.pending.length, 'change')} at next start</a>`}</p></div></div>
 		<${Power} vm=${vm} />
 	</div>
 	<nav class="tabs" aria-label="Pages of this VM">${Object.entries(tabs).filter(([, t]) => shows(t, vm)).map(([name, t]) => html`
@@ -103,6 +103,6 @@ export function VmPage({ parts }) {
 			<p><a href=${link('vms')}>All virtual machines</a></p></div>`;
 	const tab = shows(tabs[wanted], vm) ? wanted : 'summary';
 	const View = tabs[tab].view;
-	return html`<div class=${'page fills ' + tab}><${Head} vm=${vm} tab=${tab} />
+	return html`<div class="page fills" data-tab=${tab}><${Head} vm=${vm} tab=${tab} />
 		<div class="body" key=${vm.id + tab}><${View} vm=${vm} /></div></div>`;
 }

@@ -87,7 +87,7 @@ function Devices({ vm, f, set, at, files }) {
 		${Object.keys(cdroms).map(name => html`<${Field} key=${name} label=${label(`CD in ${name}`, `/config/cdroms/${name}`)}
 			...${at(`/config/cdroms/${name}`)} note="Empty: no disc.">
 			<${FileInput} kind="iso" files=${files} name=${`cd-${name}`} value=${cdroms[name]} onInput=${e => of('cdroms', name, e.target.value)} /><//>`)}
-		${Object.keys(disks).map(name => html`<p key=${name} class="line"><b>Disk ${name}</b> ${bytes(disks[name])}</p>`)}
+		${Object.keys(disks).map(name => html`<p key=${name}><b>Disk ${name}</b> ${bytes(disks[name])}</p>`)}
 		${Object.keys(nics).map(name => html`<${ForwardRows} key=${name} nic=${name} rows=${nics[name]} at=${at}
 			pending=${html`<${Pending} vm=${vm} pointer=${`/config/nics/${name}`} />`} onChange=${rows => of('nics', name, rows)} />`)}
 	</section>`;
