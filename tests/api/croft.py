@@ -75,7 +75,7 @@ class Client:
         self.croft, self.tls, self.headers, self.timeout = croft, tls, {}, timeout * SLOW
         if token:
             self.headers["Authorization"] = f"Bearer {token}"
-        self.http = self.connection()
+        self.http, self.used = self.connection(), time.monotonic()
 
     def connection(self):
         if self.tls:
@@ -96,8 +96,11 @@ class Client:
         if body is not None and not isinstance(body, (bytes, bytearray)):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/merge-patch+json" if method == "PATCH" else "application/json")
+        if time.monotonic() - self.used > 5:
+            self.http.close()           # the server may be about to end a connection that was idle; the next use opens it
         for again in (True, False):
             try:
+                self.used = time.monotonic()
                 self.http.request(method, path, body, headers)
                 answer = Answer(self.http.getresponse())
                 break

@@ -146,7 +146,8 @@ TEST(environment_mask_handlers_umask_and_nice_are_reset)
 	ok(strstr(said, "LANG=C.UTF-8"));
 	ok(strstr(said, "\n0077\n/\n"));
 	ok(strstr(said, "SigBlk:\t0000000000000000"));
-	ok(strstr(said, "SigIgn:\t0000000000000000"));
+	/* 32 and 33 are the C library's own, and stay as make's posix_spawn has left them. */
+	ok(strstr(said, "SigIgn:\t0000000000000000") || strstr(said, "SigIgn:\t0000000180000000"));
 	if (!getuid())
 		eq_str(strrchr(said, '\n'), "\n0");
 }
