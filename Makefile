@@ -105,13 +105,22 @@ fuzz-%: $O/tests/fuzz/fuzz_%
 	@$< -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=$O/corpus/$*- \
 		$O/corpus/$* tests/fuzz/seeds/$* >$O/fuzz-$*.log 2>&1 || { tail -n 40 $O/fuzz-$*.log; exit 1; }
 	@echo "fuzz $*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $O/fuzz-$*.log) runs in $(SECONDS) s, nothing found"
+PREFIX := /usr
+install: all		## put the programs into DESTDIR (croftd, vmctl, the web client, man page, completion)
+	@install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin sbin libexec/croft share/man/man1 share/bash-completion/completions)
+	@install $O/croftd $O/croft-front $O/croft-vm $(DESTDIR)$(PREFIX)/libexec/croft/
+	@install -m 644 $O/web.bundle $(DESTDIR)$(PREFIX)/libexec/croft/
+	@install $O/vmctl $(DESTDIR)$(PREFIX)/bin/
+	@ln -sf ../libexec/croft/croftd $(DESTDIR)$(PREFIX)/sbin/croftd
+	@$O/vmctl __man >$(DESTDIR)$(PREFIX)/share/man/man1/vmctl.1
+	@$O/vmctl completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmctl
 help:			## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 clean:			## remove everything that was built
 	rm -rf build build-*
 
 # ---- the demo guest (Debian's arm64 kernel and busybox), Debian's installer, a UEFI disk and CD for the tests ----
-.PHONY: guest demo-installer test-images golden-accept clean-root
+.PHONY: guest demo-installer test-images golden-accept clean-root install
 guest: $(GUEST)/initrd.gz		## the demo guest's kernel and initramfs, in build/guest
 demo-installer: all $(GUEST)/installer/initrd.gz	## add a VM that runs Debian's own installer to the croftd of make run
 	@CROFT_HOME=$(HOME_DIR) packaging/guest/add-installer $O/vmctl $(GUEST)/installer
