@@ -29,7 +29,8 @@ export class Visitor {
 		const note = line => this.complaints.push(line);
 		page.on('console', m => ['error', 'warning'].includes(m.type()) && note(`console ${m.type()}: ${m.text()} (${m.location().url})`));
 		page.on('pageerror', e => note(`uncaught: ${e.stack}`));
-		page.on('requestfailed', r => note(`failed request: ${r.method()} ${r.url()}: ${r.failure()?.errorText}`));
+		page.on('requestfailed', r => r.failure()?.errorText === 'net::ERR_ABORTED' ||	// the page itself let it go
+			note(`failed request: ${r.method()} ${r.url()}: ${r.failure()?.errorText}`));
 		page.on('response', r => r.status() >= 400 && note(`answer ${r.status()}: ${r.request().method()} ${r.url()}`));
 	}
 

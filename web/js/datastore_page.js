@@ -49,7 +49,7 @@ function FolderDialog({ base, close, made }) {
 	};
 	return html`<${Dialog} title="New folder" onClose=${close} kind="small"><form onSubmit=${submit}><div class="dialog-body">
 		<${ProblemNote} problem=${problem} />
-		<${Field} label="Name"><input required autofocus spellcheck="false" value=${name} onInput=${e => setName(e.target.value)} /><//></div>
+		<${Field} label="Name"><input required autofocus spellcheck=${false} value=${name} onInput=${e => setName(e.target.value)} /><//></div>
 		<footer><button type="button" onClick=${close}>Cancel</button><button class="primary">Make it</button></footer></form><//>`;
 }
 

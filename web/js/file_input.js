@@ -41,6 +41,6 @@ export function useFiles() {
 export function FileInput({ id, kind, files, ...rest }) {
 	const list = `${id}-files`;
 	const fitting = files.filter(f => kinds[kind].test(f.name));
-	return html`<input id=${id} class="mono" list=${list} spellcheck="false" autocomplete="off" placeholder="[local] folder/file" ...${rest} />
+	return html`<input id=${id} class="mono" list=${list} spellcheck=${false} autocomplete="off" placeholder="[local] folder/file" ...${rest} />
 		<datalist id=${list}>${(fitting.length ? fitting : files).slice(0, 200).map(f => html`<option key=${f.path} value=${f.path} />`)}</datalist>`;
 }

@@ -33,7 +33,7 @@ export function LoginPage() {
 			<p class="host">${location.host}</p>
 			${expired.value && !problem && html`<p class="note">${expired.value}</p>`}
 			${problem && html`<${ProblemNote} problem=${problem} />`}
-			<${Field} label="User name"><input ref=${name} name="name" autocomplete="username" autocapitalize="off" spellcheck="false" required /><//>
+			<${Field} label="User name"><input ref=${name} name="name" autocomplete="username" autocapitalize="off" spellcheck=${false} required /><//>
 			<${Field} label="Password"><input ref=${password} name="password" type="password" autocomplete="current-password" required /><//>
 			<button class="primary wide" disabled=${busy}>${busy ? 'Logging in' : 'Log in'}</button>
 		</form>

@@ -16,7 +16,9 @@ const unknown = { words: 'Unknown', icon: 'info', tone: 'off' };
 
 export const stateOf = vm => vm.status.problem ? 'invalid' : vm.status.state;
 export const isAlive = vm => !vm.status.problem && vm.status.state !== 'off';
-export const hasScreen = vm => vm.config.display !== 'none' && ['running', 'paused', 'stopping'].includes(vm.status.state);
+// A simulated VM has none.
+export const canHaveScreen = vm => vm.config.display !== 'none' && vm.config.engine !== 'sim';
+export const hasScreen = vm => canHaveScreen(vm) && ['running', 'paused', 'stopping'].includes(vm.status.state);
 
 const shapes = {
 	play: 'M2.5 1.5v7l6-3.5z', stop: 'M2 2h6v6H2z', pause: 'M2 1.5h2v7H2zM6 1.5h2v7H6z',

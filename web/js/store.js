@@ -185,6 +185,13 @@ export async function logIn(name, password) {
 }
 
 export async function logOut() {
-	await del('/session', { quiet: true });
-	end('');
+	const who = session.value;
+	stopFollowing();			// else the host cuts the stream, and that looks like a failure
+	try {
+		await del('/session', { quiet: true });
+		end('');
+	} catch (problem) {
+		begin(who);
+		throw problem;
+	}
 }

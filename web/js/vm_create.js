@@ -18,7 +18,7 @@ const boots = [
 const DISK = 'disk0', CD = 'cd0', NIC = 'net0';
 const pointers = {
 	name: '/name', cpus: '/config/cpus', memory: '/config/memory_bytes', source: `/config/disks/${DISK}/source`,
-	disk: `/config/disks/${DISK}`, iso: `/config/cdroms/${CD}/iso`, kernel: '/config/kernel/image', initrd: '/config/kernel/initrd',
+	disk: `/config/disks/${DISK}/size_bytes`, iso: `/config/cdroms/${CD}/iso`, kernel: '/config/kernel/image', initrd: '/config/kernel/initrd',
 	line: '/config/kernel/command_line', ssh: `/config/nics/${NIC}`, description: '/config/description',
 };
 
@@ -53,7 +53,7 @@ function Boot({ f, set, problem, files }) {
 		return html`<${Field} label="Kernel" ...${at('kernel')} note=${upload}>
 				<${FileInput} kind="kernel" files=${files} ...${text('kernel')} required /><//>
 			<${Field} label="Initial RAM disk" ...${at('initrd')}><${FileInput} kind="initrd" files=${files} ...${text('initrd')} /><//>
-			<${Field} label="Command line" ...${at('line')}><input class="mono" ...${text('line')} spellcheck="false" /><//>`;
+			<${Field} label="Command line" ...${at('line')}><input class="mono" ...${text('line')} spellcheck=${false} /><//>`;
 	if (f.boot === 'iso')
 		return html`<${Field} label="ISO file" ...${at('iso')} note=${upload}><${FileInput} kind="iso" files=${files} ...${text('iso')} required /><//>`;
 	return html`<${Field} label="Image" ...${at('source')} note=${html`A qcow2 or raw image for arm64; it is copied. ${upload}`}>
@@ -87,7 +87,7 @@ function CreateDialog({ close }) {
 	}}>
 		<div class="dialog-body">
 			<${ProblemNote} problem=${problem} pointers=${Object.values(pointers)} />
-			<${Field} label="Name" ...${at('name')}><input name="name" value=${f.name} required autofocus spellcheck="false" autocapitalize="off"
+			<${Field} label="Name" ...${at('name')}><input name="name" value=${f.name} required autofocus spellcheck=${false} autocapitalize="off"
 				maxlength="63" onInput=${e => set({ name: e.target.value })} /><//>
 			<${Choice} label="Boots from" name="boot" value=${f.boot} options=${boots}
 				onChoose=${boot => set({ boot, disk: diskOf[boot] })} />

@@ -5,7 +5,7 @@ import { del, post, segment } from './api.js';
 import { count, For } from './format.js';
 import { go, link } from './router.js';
 import { can, findVm, heldBy, vms } from './store.js';
-import { asks, isAlive, StateMark, whyNot } from './state.js';
+import { asks, canHaveScreen, isAlive, StateMark, whyNot } from './state.js';
 import { ask as askFirst } from './dialog.js';
 import { Menu } from './menu.js';
 import { told } from './toasts.js';
@@ -19,7 +19,7 @@ import { ScreenView } from './screen_view.js';
 const tabs = {
 	summary: { words: 'Summary', view: VmSummary },
 	serial: { words: 'Serial console', view: SerialView, permission: 'vm.console' },
-	screen: { words: 'Screen', view: ScreenView, permission: 'vm.console', has: vm => vm.config.display !== 'none' },
+	screen: { words: 'Screen', view: ScreenView, permission: 'vm.console', has: canHaveScreen },
 	settings: { words: 'Settings', view: VmSettings },
 	tasks: { words: 'Tasks', view: VmTasks },
 };

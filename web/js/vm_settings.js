@@ -81,7 +81,7 @@ function Devices({ vm, f, set, at, files }) {
 	const label = (words, pointer) => html`${words} <${Pending} vm=${vm} pointer=${pointer} />`;
 	const line = (name, words, kind) => html`<${Field} label=${label(words, `/config/kernel/${name}`)} ...${at(`/config/kernel/${name}`)}>
 		${kind ? html`<${FileInput} kind=${kind} files=${files} name=${name} value=${kernel[name]} onInput=${e => of('kernel', name, e.target.value)} />` :
-			html`<input class="mono" name=${name} value=${kernel[name]} spellcheck="false" onInput=${e => of('kernel', name, e.target.value)} />`}<//>`;
+			html`<input class="mono" name=${name} value=${kernel[name]} spellcheck=${false} onInput=${e => of('kernel', name, e.target.value)} />`}<//>`;
 	return html`<section class="sheet"><h2>Devices</h2>
 		${vm.config.firmware === 'kernel' && [line('image', 'Kernel', 'kernel'), line('initrd', 'Initial RAM disk', 'initrd'), line('command_line', 'Command line')]}
 		${Object.keys(cdroms).map(name => html`<${Field} key=${name} label=${label(`CD in ${name}`, `/config/cdroms/${name}`)}
@@ -133,10 +133,10 @@ export function VmSettings({ vm }) {
 			<button type="button" onClick=${() => load(vm)}>Show it as it is now</button></p>`}
 		<fieldset class="bare" disabled=${!can('vm.configure') || busy}>
 			<section class="sheet"><h2>General</h2><div class="pair">
-				<${Field} label="Name" ...${at('/name')}><input name="name" value=${f.name} required maxlength="63" spellcheck="false"
+				<${Field} label="Name" ...${at('/name')}><input name="name" value=${f.name} required maxlength="63" spellcheck=${false}
 					onInput=${e => set({ name: e.target.value })} /><//>
 				<${Field} label="Labels" ...${at('/labels')} note="Words or key:value, with spaces."><input name="labels" value=${f.labels}
-					spellcheck="false" onInput=${e => set({ labels: e.target.value })} /><//></div>
+					spellcheck=${false} onInput=${e => set({ labels: e.target.value })} /><//></div>
 				<${Field} label="Note" ...${at('/config/description')}><input name="description" value=${f.description} maxlength="1024"
 					onInput=${e => set({ description: e.target.value })} /><//>
 				<${Check} name="autostart" label="Start it with the host" checked=${f.autostart} onChange=${e => set({ autostart: e.target.checked })} />

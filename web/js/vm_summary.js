@@ -10,6 +10,7 @@ import { PathText } from './path_text.js';
 import { ScreenThumb } from './screen_view.js';
 
 const accelWords = { kvm: 'KVM, on the host’s own CPU', tcg: 'Emulation', sim: 'Simulation' };
+const accelWanted = { auto: 'KVM where it works', kvm: 'KVM only', tcg: 'Emulation' };
 const firmwareWords = { uefi: 'UEFI', kernel: 'Linux kernel, booted directly' };
 const bad = ['guest-panic', 'crashed', 'killed', 'start-failed', 'host-restarted', 'unknown'];
 
@@ -59,7 +60,7 @@ export function VmSummary({ vm }) {
 	<div class="columns">
 		<section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
 			config.description && ['Note', config.description],
-			['Runs by', accelWords[status.accel] ?? html`<span class="quiet">powered off</span>`, status.accel_reason],
+			['Runs by', accelWords[status.accel] ?? accelWanted[config.accel], status.accel_reason],
 			['CPUs', `${config.cpus}`, config.cpu_model && `${config.cpu_model}, machine ${config.machine}`],
 			['Memory', bytes(config.memory_bytes)],
 			['Firmware', firmwareWords[config.firmware] ?? config.firmware],
