@@ -44,15 +44,34 @@ static int enter_root(const char *point, struct err *e)
 	return 0;
 }
 
+/* In a chroot / need not be a mount point: then nobody can make it private, nor pivot away from it. So a copy of the tree
+ * is mounted on /proc, which is one and can be made private first, and becomes our root. */
+static int root_as_mount(void)
+{
+	if (mount(NULL, "/proc", NULL, MS_PRIVATE, NULL) || mount("/", "/proc", NULL, MS_BIND | MS_REC, NULL) ||
+	    chdir("/proc") || chroot(".") || chdir("/"))
+		return -errno;
+	return 0;
+}
+
+int confine_mounts(struct err *e)
+{
+	if (unshare(CLONE_NEWNS))
+		return fail_errno(e, errno, "make a mount namespace");
+	int r = mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ? -errno : 0;
+	if (r == -EINVAL && !(r = root_as_mount()))
+		r = mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ? -errno : 0;
+	return r ? fail_errno(e, r, "make the mounts private") : 0;
+}
+
 int confine_empty_root(struct err *e)
 {
 	const char *const *point = mount_points;
 	struct stat st;
+	int r = confine_mounts(e);
 
-	if (unshare(CLONE_NEWNS))
-		return fail_errno(e, errno, "make a mount namespace");
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		return fail_errno(e, errno, "make the mounts private");
+	if (r)
+		return r;
 	while (*point && (lstat(*point, &st) || !S_ISDIR(st.st_mode)))
 		point++;
 	if (!*point)

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include "err.h"
 
+int confine_mounts(struct err *e);	/* own mount namespace; what is mounted in it is seen by nobody else */
 int confine_empty_root(struct err *e);			/* own mount namespace, / an empty read-only tmpfs */
 int confine_user(uid_t uid, gid_t gid, struct err *e);	/* no groups, ids, all capability sets and the bounding set
 							 * empty, securebits, no_new_privs, non-dumpable */

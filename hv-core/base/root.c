@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -12,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "mem.h"
 
 /* The new root is the current folder while it is built: targets are relative, sources are the host's. */
@@ -120,18 +120,17 @@ static int proc(const char **got, struct err *e)
 static int build(const char *on, const struct root_plan *p, const char **got_proc, struct err *e)
 {
 	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-	if (unshare(CLONE_NEWNS) < 0)
-		return fail_errno(e, errno, "make a mount namespace");
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return fail_errno(e, errno, "detach the mount namespace");
+	int r = confine_mounts(e);
+	if (r < 0)
+		return r;
 	if (mount("croft-root", on, "tmpfs", flags, "mode=755,size=64k") < 0 || chdir(on) < 0)
 		return fail_errno(e, errno, "mount a tmpfs on %s", on);
 	for (char *const *b = p->binds; b && *b; b++) {
-		int r = **b == '/' ? bind(*b, MS_RDONLY | MS_NODEV) : -EINVAL;
+		r = **b == '/' ? bind(*b, MS_RDONLY | MS_NODEV) : -EINVAL;
 		if (r < 0)
 			return fail_errno(e, r, "bind %s", *b);
 	}
-	int r = devices(p, e);
+	r = devices(p, e);
 	if (r == 0)
 		r = proc(got_proc, e);
 	if (r < 0)

@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -67,6 +68,31 @@ TEST(the_root_becomes_empty_and_read_only)
 	}
 	waitpid(pid, &status, 0);
 	eq_int(status, 0);
+}
+
+/* A folder as the root, as in a chroot that somebody tries this in: / is no mount point there. */
+TEST(in_a_chroot_too)
+{
+	char dir[] = "/tmp/croft-chroot-XXXXXX", proc[64];
+	int status;
+
+	if (!need_root())
+		return;
+	ok(mkdtemp(dir));
+	snprintf(proc, sizeof(proc), "%s/proc", dir);
+	mkdir(proc, 0755);
+	pid_t pid = fork();
+	if (!pid) {
+		ok(!unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL));
+		ok(!mount("proc", proc, "proc", 0, NULL) && !chroot(dir) && !chdir("/"));
+		ok(mount(NULL, "/", NULL, MS_PRIVATE, NULL) && errno == EINVAL);
+		in_empty_root();
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	eq_int(status, 0);
+	rmdir(proc);
+	rmdir(dir);
 }
 
 TEST(the_mounts_of_others_stay)
