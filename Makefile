@@ -139,6 +139,15 @@ test-images: $(GUEST)/uefi.qcow2
 $(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
 	@packaging/guest/uefi-image $(GUEST)
 
+# --- croftd for tests/fault: one that dies or fails where it is told to
+$O/faults/task.o: daemon/task.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(addprefix -I,$(INC.daemon)) -DCROFT_FAULTS -MMD -MP -c -o $@ $<
+$O/faults/croftd: $O/faults/task.o $(filter-out $O/daemon/task.o,$(call obj,daemon hv-core storage net)) $(BASE)
+	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsystemd -lsqlite3 -lcrypt -lgnutls -lpthread
+tests: $O/faults/croftd
+# --- end of croftd for tests/fault
+
 # --- web bundle
 # The web client as one file, which croftd hands to croft-front. (The two include build_id.h from $O.)
 HOSTCC ?= cc

@@ -349,6 +349,15 @@ static void no_such_ask(struct machine *m, const char *what, struct err *e)
 		err_hint(e, "wait until it has ended");
 }
 
+/* croftd has just started and looks what the VM does: a moment, with a deadline of its own. */
+static bool wait_attached(struct req *r, struct machine *m)
+{
+	if (!m || !m->vm || vm_state(m->vm) != VM_ATTACHING)
+		return false;
+	list_append(&m->claim.waiting, &r->in_wait);
+	return true;
+}
+
 /* @ask: what must be possible in the VM's state now. */
 static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask, const char *what)
 {
@@ -361,7 +370,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 		list_append(&m->claim.waiting, &r->in_wait);
 		return;
 	}
-	if (wait_soon(r, m))
+	if (wait_soon(r, m) || (ask != VM_ASK_POWEROFF && wait_attached(r, m)))
 		return;
 	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
 		req_fail(r, &e);

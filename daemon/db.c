@@ -271,6 +271,7 @@ int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct 
 
 	j->db = db;
 	j->work = work;
+	lane_wait(db->lane);	/* the connection is one thread's at a time: a VM that was found may have posted an event */
 	batch(db, jobs, 1);
 	if (j->job.ret < 0 && e)
 		*e = j->job.err;

@@ -448,10 +448,17 @@ static int listen_tcp(struct fronts *fs, struct err *e)
 	setsockopt(fs->tcp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (!v4)
 		setsockopt(fs->tcp, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-	if (fs->tcp < 0 || bind(fs->tcp, v4 ? (void *)&four : (void *)&six, v4 ? sizeof four : sizeof six) < 0 ||
-	    listen(fs->tcp, 1024) < 0) {
-		int no = errno;
+	int no = fs->tcp < 0 ? errno : 0;
 
+	/* The front of a croftd that has just ended may hold the port for some milliseconds more. */
+	for (int tries = 0; fs->tcp >= 0 && tries < 100; tries++) {
+		no = bind(fs->tcp, v4 ? (void *)&four : (void *)&six, v4 ? sizeof four : sizeof six) < 0 || listen(fs->tcp, 1024) < 0 ?
+		     errno : 0;
+		if (no != EADDRINUSE)
+			break;
+		usleep(20000);
+	}
+	if (no) {
 		fail_errno(e, no, "listen on %s", c->opt.listen);
 		return no == EADDRINUSE ? err_hint(e, "something else listens there; choose another with --listen 127.0.0.1:PORT") : -no;
 	}

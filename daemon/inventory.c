@@ -205,6 +205,8 @@ static void on_change(struct vm *vm, void *owner)
 	machine_changed(m);
 	if (m->task && m->task->vm_changed)
 		m->task->vm_changed(m->task);
+	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)
+		claim_drop(&m->claim);	/* who waited for it to be attached */
 	if (c->on_vm_change)
 		c->on_vm_change(m);
 	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {

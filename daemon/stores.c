@@ -10,6 +10,8 @@
 #include "stores.h"
 #include "text.h"
 
+#define OPEN_USEC	300000
+
 struct stores { struct croft *c; struct map *by_name; };
 
 struct store_view {
@@ -126,11 +128,30 @@ static int make_first(struct stores *s, struct err *e)
 	return r;
 }
 
+static void set(void *arg) { *(bool *)arg = true; }
+
+/* Tasks that go on and the first requests shall find the datastores open; a dead file server holds the start up no longer
+ * than this. */
+static void open_all(struct stores *s)
+{
+	static bool ignored;
+	struct timer deadline = {};
+	struct store *st;
+	bool over = false;
+
+	for (size_t i = 0; (st = map_next(s->by_name, &i, NULL)); )
+		datastore_refresh(st->ds, on_ready, &ignored);
+	timer_arm(&deadline, s->c->ev, OPEN_USEC, set, &over);
+	for (size_t i = 0; (st = map_next(s->by_name, &i, NULL)); )
+		while (st->ds->status.state == DATASTORE_OPENING && !over && sd_event_run(s->c->ev, UINT64_MAX) >= 0)
+			;
+	timer_disarm(&deadline);
+}
+
 int stores_new(struct croft *c, struct stores **ret, struct err *e)
 {
 	struct stores *s = xnew(stores);
 	struct loading l = { .s = s };
-	struct store *st;
 
 	s->c = c;
 	s->by_name = map_new();
@@ -143,11 +164,8 @@ int stores_new(struct croft *c, struct stores **ret, struct err *e)
 		if (r == 0)
 			r = db_now(c->db, &l.job, load_work, e);
 	}
-	for (size_t i = 0; r == 0 && (st = map_next(s->by_name, &i, NULL)); ) {
-		static bool ignored;
-
-		datastore_refresh(st->ds, on_ready, &ignored);
-	}
+	if (r == 0)
+		open_all(s);
 	return r;
 }
 

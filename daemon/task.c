@@ -22,17 +22,44 @@ const char *const task_state_names[TASK_NSTATES + 1] = {
 
 struct tasks { struct map *open; };	/* id -> struct task */
 
-/* A test build dies here on purpose: CROFT_DIE_AT=vm.create:1:begin. */
-static void fault(const struct task *t, const char *where)
-{
+/* A test build dies or fails on purpose: CROFT_DIE_AT=vm.create:1:begin, CROFT_FAIL_AT=vm.create:1:begin. What it comes
+ * by, and at first the table of all steps, it appends to CROFT_FAULT_LOG. */
 #ifdef CROFT_FAULTS
-	char at[64];
+#include <fcntl.h>
+static void fault_log(const char *line)
+{
+	int fd = getenv("CROFT_FAULT_LOG") ? open(getenv("CROFT_FAULT_LOG"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
 
-	snprintf(at, sizeof at, "%s:%u:%s", t->kind->name, t->step, where);
+	if (fd >= 0)
+		dprintf(fd, "%s\n", line);
+	close_at(&fd);
+}
+
+static void fault_table(void)
+{
+	static const char *const recovery[] = { [STEP_REDO] = "redo", [STEP_UNDO] = "undo", [STEP_INTERRUPT] = "interrupt" };
+
+	for (const struct task_kind *const *k = task_kinds; *k; k++)
+		for (unsigned i = 0; (*k)->steps[i].name; i++) {
+			AUTO_FREE char *row = xasprintf("step %s:%u %s", (*k)->name, i, recovery[(*k)->steps[i].recovery]);
+
+			fault_log(row);
+		}
+}
+
+static bool fault(const struct task *t, const char *where)
+{
+	AUTO_FREE char *at = xasprintf("%s:%u:%s", t->kind->name, t->step, where);
+
+	fault_log(at);
 	if (getenv("CROFT_DIE_AT") && strcmp(getenv("CROFT_DIE_AT"), at) == 0)
 		kill(getpid(), SIGKILL);
-#endif
+	return getenv("CROFT_FAIL_AT") && strcmp(getenv("CROFT_FAIL_AT"), at) == 0;
 }
+#else
+static void fault_table(void) {}
+static bool fault(const struct task *t, const char *where) { return false; }
+#endif
 
 static const struct step *step_of(const struct task *t) { return &t->kind->steps[t->step]; }
 
@@ -51,6 +78,8 @@ static void task_free(struct task *t)
 	timer_disarm(&t->deadline);
 	if (t->vm && t->vm->task == t)
 		t->vm->task = NULL;
+	if (t->next)
+		task_free(t->next);
 	json_decref(t->args);
 	json_decref(t->data);
 	free(t->target_name);
@@ -111,6 +140,8 @@ static void save_fini(struct change *ch, const struct err *e)
 	free(s->args);
 	free(s->data);
 	free(s->error);
+	if (e && t->next)
+		task_free(TAKE(t->next));
 	if (e) {
 		/* The disk is full or gone: the task stands where it is, and tries again. Nothing is said to be done. */
 		log_error("task %llu (%s) cannot be saved: %s", (unsigned long long)t->id, t->kind->name, e->msg);
@@ -213,12 +244,18 @@ static void retreat(struct task *t)
 
 static void run_step(struct task *t)
 {
-	fault(t, t->state == TASK_UNDOING ? "undo" : "begin");
+	bool fails = fault(t, t->state == TASK_UNDOING ? "undo" : "begin");
+
 	if (t->state == TASK_UNDOING) {
 		if (step_of(t)->undo)
 			step_of(t)->undo(t);
 		else
 			task_step_end(t, NULL);
+	} else if (fails) {
+		struct err e = {};
+
+		fail(&e, ERR_UNAVAILABLE, "a test wanted this to fail: %s", step_of(t)->name);
+		task_step_end(t, &e);
 	} else if (t->cancel && t->kind->cancellable) {
 		struct err e = {};
 
@@ -260,18 +297,61 @@ void task_step_end(struct task *t, const struct err *e)
 
 void task_share(struct task *t, double share) { t->share = share; }
 
-static void finish(struct task *t)
+/* ---- a task that follows another on the same VM: its row is in the transaction that ends the first */
+
+static int insert_row(struct db_tx *tx, const struct task *t, const char *args, struct err *e)
+{
+	return db_exec(tx, e, "INSERT INTO tasks (kind, target_kind, target, target_name, user, args, data, state, step, created)"
+		       " VALUES (?, 'vm', ?, ?, ?, ?, '{}', 'running', 0, ?)", "sssssi", t->kind->name, t->target,
+		       t->target_name, t->user, args, t->created_usec);
+}
+
+int task_follow(struct change *ch, struct db_tx *tx, struct task *t, const struct task_kind *kind, struct err *e)
+{
+	struct task *n = t->next = task_new(t->c);
+
+	n->kind = kind;
+	memcpy(n->target, t->target, sizeof n->target);
+	n->target_name = xstrdup(t->target_name);
+	n->user = xstrdup(t->user);
+	n->args = json_object();
+	n->data = json_object();
+	n->created_usec = now_usec();
+	int r = insert_row(tx, n, "{}", e);
+
+	if (r < 0)
+		return r;
+	n->id = (uint64_t)db_last_id(tx);
+	task_write(n, n->id, change_event(ch, "task.created", n->target));
+	return 0;
+}
+
+static void follow(struct task *n, struct machine *vm)
 {
 	char key[24];
 
-	struct machine *vm = t->vm;
+	n->vm = vm;
+	vm->task = n;
+	map_set(n->tasks->open, key_of(n->id, key), n);
+	machine_changed(vm);
+	run_step(n);
+}
 
+static void finish(struct task *t)
+{
+	char key[24];
+	struct machine *vm = t->vm;
+	struct task *next = TAKE(t->next);
+
+	fault(t, "finished");
 	map_del(t->tasks->open, key_of(t->id, key));
 	LIST_FOR(r, &t->waiters, struct req, in_wait) {
 		list_remove(&r->in_wait);
 		task_answer_end(r, t);
 	}
 	task_free(t);
+	if (next)
+		follow(next, vm);
 	if (vm)
 		claim_drop(&vm->claim);
 }
@@ -300,9 +380,7 @@ static int begin_work(struct change *ch, struct db_tx *tx, struct err *e)
 		ch->arg = b;
 	}
 	if (r >= 0)
-		r = db_exec(tx, e, "INSERT INTO tasks (kind, target_kind, target, target_name, user, args, data, state, step,"
-			    " created) VALUES (?, 'vm', ?, ?, ?, ?, '{}', 'running', 0, ?)", "sssssi", t->kind->name, t->target,
-			    t->target_name, t->user, b->args, t->created_usec);
+		r = insert_row(tx, t, b->args, e);
 	if (r < 0)
 		return r;
 	ch->task = (uint64_t)db_last_id(tx);
@@ -440,6 +518,32 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	return r < 0 ? r : 0;
 }
 
+/* What the step table says, for a task whose VM is what it is: attached, or off. */
+static void go_on(struct task *t)
+{
+	t->vm_changed = NULL;
+	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO) {
+		run_step(t);
+		return;
+	}
+	fail(&t->err, ERR_INTERRUPTED, "croftd was restarted during: %s", step_of(t)->name);
+	if (step_of(t)->recovery == STEP_INTERRUPT) {
+		err_hint(&t->err, "look at the state of %s, and ask again", t->target_name);
+		end_with(t, TASK_INTERRUPTED);
+	} else {
+		t->state = TASK_UNDOING;
+		save(t, false);
+	}
+}
+
+static void when_attached(struct task *t)
+{
+	if (!t->vm->vm || vm_state(t->vm->vm) != VM_ATTACHING)
+		go_on(t);
+	else
+		t->vm_changed = when_attached;	/* attaching has a deadline of its own */
+}
+
 static void recover(struct task *t)
 {
 	unsigned steps = 0;
@@ -457,18 +561,7 @@ static void recover(struct task *t)
 	}
 	log_note("task %llu (%s of %s) was interrupted in \"%s\"", (unsigned long long)t->id, t->kind->name, t->target_name,
 		 step_of(t)->name);
-	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO) {
-		run_step(t);
-		return;
-	}
-	fail(&t->err, ERR_INTERRUPTED, "croftd was restarted during: %s", step_of(t)->name);
-	if (step_of(t)->recovery == STEP_INTERRUPT) {
-		err_hint(&t->err, "look at the state of %s, and ask again", t->target_name);
-		end_with(t, TASK_INTERRUPTED);
-	} else {
-		t->state = TASK_UNDOING;
-		save(t, false);
-	}
+	when_attached(t);
 }
 
 int tasks_recover(struct croft *c, struct err *e)
@@ -484,6 +577,7 @@ int tasks_recover(struct croft *c, struct err *e)
 
 int tasks_new(struct croft *c, struct tasks **ret, struct err *e)
 {
+	fault_table();
 	*ret = xnew(tasks);
 	(*ret)->open = map_new();
 	return 0;

@@ -62,6 +62,7 @@ struct task {
 	void *run;			/* what the step that runs keeps in memory */
 	void (*cancelled)(struct task *t);	/* set by a step that can be cancelled in its middle */
 	void (*vm_changed)(struct task *t);	/* set by a step that waits for the VM's state */
+	struct task *next;		/* owned: begins when this one has ended; see task_follow */
 	struct list waiters;		/* requests with Prefer: wait, by in_wait */
 	struct tasks *tasks;
 };
@@ -76,6 +77,9 @@ int tasks_recover(struct croft *c, struct err *e);
  * own (@ch NULL: none); task_begin adds the task's. Answers 202, or with Prefer: wait the end. */
 void task_begin(struct croft *c, struct req *r, struct change *ch, const struct task_kind *kind, struct machine *vm,
 		json_t *args);
+/* In a kind's commit, in the lane: after @t another task on its VM begins, whatever happens to croftd. Its first step is
+ * always needed. */
+int task_follow(struct change *ch, struct db_tx *tx, struct task *t, const struct task_kind *kind, struct err *e);
 void task_step_end(struct task *t, const struct err *e);
 void task_share(struct task *t, double share);
 /* Answer @r with the task: 202, or wait for its end. */

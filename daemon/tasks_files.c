@@ -248,17 +248,10 @@ static void describe(struct task *t)
 static int create_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)
 {
 	const char *config = json_string_value(json_object_get(t->data, "config"));
+	int r = !config ? 0 : db_exec(tx, e, "UPDATE vms SET config = ?, folder = ? WHERE id = ?", "sss", config,
+				      text_of(t->data, "path"), t->target);
 
-	return !config ? 0 : db_exec(tx, e, "UPDATE vms SET config = ?, folder = ? WHERE id = ?", "sss", config,
-				     text_of(t->data, "path"), t->target);
-}
-
-static void start_after(void *arg)
-{
-	struct machine *m = arg;
-
-	if (!m->task)
-		task_begin(m->c, NULL, NULL, &task_vm_start, m, json_object());
+	return r >= 0 && json_is_true(json_object_get(t->args, "start")) ? task_follow(ch, tx, t, &task_vm_start, e) : r;
 }
 
 static void create_apply(struct task *t)
@@ -269,8 +262,6 @@ static void create_apply(struct task *t)
 		t->vm->folder = xstrdup(text_of(t->data, "path"));
 		machine_changed(t->vm);
 	}
-	if (json_is_true(json_object_get(t->args, "start")))
-		start_after(t->vm);
 }
 
 static int remove_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)

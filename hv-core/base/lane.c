@@ -16,7 +16,7 @@ struct worker { struct lane *lane; pthread_t thread; int64_t since; };	/* since:
 
 struct lane {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;
+	pthread_cond_t wake, quiet;
 	/* under the lock */
 	struct list waiting, finished;
 	size_t nwaiting, nrunning;
@@ -98,6 +98,8 @@ static void *worker_main(void *arg)
 		l->nrunning -= n;
 		for (size_t i = 0; i < n; i++)
 			finish(l, jobs[i]);
+		if (!l->nrunning && list_empty(&l->waiting))
+			pthread_cond_broadcast(&l->quiet);
 	}
 	pthread_mutex_unlock(&l->lock);
 	return NULL;
@@ -158,6 +160,7 @@ static struct lane *make(sd_event *ev, const char *name, unsigned threads, size_
 
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->wake, NULL);
+	pthread_cond_init(&l->quiet, NULL);
 	list_init(&l->waiting);
 	list_init(&l->finished);
 	l->threads = threads;
@@ -271,6 +274,14 @@ void lane_run(struct lane *l, struct job *j, int (*work_fn)(struct job *, struct
 	pthread_mutex_unlock(&l->lock);
 }
 
+void lane_wait(struct lane *l)
+{
+	pthread_mutex_lock(&l->lock);
+	while (l->nrunning || !list_empty(&l->waiting))
+		pthread_cond_wait(&l->quiet, &l->lock);
+	pthread_mutex_unlock(&l->lock);
+}
+
 size_t lane_len(const struct lane *cl)
 {
 	struct lane *l = (struct lane *)cl;	/* the lock is no part of what a caller sees */
@@ -320,6 +331,7 @@ void lane_free(struct lane *l)
 	sd_event_source_disable_unref(l->src);
 	close_at(&l->fd);
 	pthread_cond_destroy(&l->wake);
+	pthread_cond_destroy(&l->quiet);
 	pthread_mutex_destroy(&l->lock);
 	free(l->workers);
 	free(l);

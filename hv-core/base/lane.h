@@ -33,5 +33,7 @@ void lane_set_deadline(struct lane *l, uint64_t usec);
 bool lane_full(const struct lane *l);
 size_t lane_len(const struct lane *l);			/* waiting and running */
 int64_t lane_stuck_usec(const struct lane *l);		/* how long the oldest running job runs; 0 when idle */
+/* Blocks until nothing waits or runs: at a program's start only. What has finished is still delivered by the loop. */
+void lane_wait(struct lane *l);
 /* Ends when the queue is empty: waits for the threads. Completions that were not delivered are delivered here. */
 void lane_free(struct lane *l);

@@ -39,7 +39,12 @@ char *xstrdup(const char *s)
 
 char *xstrndup(const char *s, size_t n)
 {
-	return must(strndup(s, n));
+	size_t len = strnlen(s, n);	/* @s need not end within @n */
+	char *p = xmalloc(len + 1);
+
+	memcpy(p, s, len);
+	p[len] = 0;
+	return p;
 }
 
 char *xasprintf(const char *fmt, ...)

@@ -234,13 +234,14 @@ class Croft:
         self.socket, self.log_path = f"{home}/croft.sock", f"{home}.log"
         self.process = self.port = self.password = None
         self.log_start = 0
+        self.program, self.environment = f"{O}/croftd", {}
 
     def start(self, *arguments):
         self.log_start = len(self.log)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [f"{O}/croftd", "--home", self.home, "--listen", f"127.0.0.1:{self.port or 0}", *self.arguments, *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                [self.program, "--home", self.home, "--listen", f"127.0.0.1:{self.port or 0}", *self.arguments, *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **self.environment})
         wait_for("croftd serves", lambda: "serves https://" in self.log[self.log_start:] or self.process.poll() is not None, 20)
         assert self.process.poll() is None, f"croftd did not start: {self.log}"
         self.port = int(re.search(r"serves https://[^ ]*:(\d+)", self.log[self.log_start:])[1])

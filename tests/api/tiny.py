@@ -1,0 +1,20 @@
+"""tiny.py: a real guest of 200 bytes that boots in a blink: says "R", echoes what it reads, powers off at 'q' or at its
+power button. Its source is in tests/fixtures/tiny/tiny.S."""
+import struct
+
+WORDS = """
+14000010 00000000 00080000 00000000 00001000 00000000 0000000a 00000000 00000000 00000000 00000000 00000000 00000000
+00000000 644d5241 00000000 d2a12013 d2800414 f2a12074 52800a40 b9000260 b9400281 35000121 b9401a61 3727ffa1 b9400260
+12001c00 7101c41f 54000060 b9000260 17fffff7 52800100 72b08000 d4000002 14000000"""
+IMAGE = b"".join(struct.pack("<I", int(word, 16)) for word in WORDS.split())
+
+
+def upload(api):
+    """Puts the guest's kernel on the datastore, once."""
+    if api.request("GET", "/datastores/local/files/tiny.bin").status == 404:
+        answer = api.request("PUT", "/datastores/local/files/tiny.bin", IMAGE)
+        assert answer.status == 201, answer
+
+
+def config(**more):
+    return {"firmware": "kernel", "kernel": {"image": "[local] tiny.bin"}, "memory_bytes": 64 << 20, "display": "none", **more}

@@ -1,0 +1,224 @@
+"""croftd is killed at the beginning and the end of each step of each kind of task, in its undo and right after its last
+commit. Started again, it finishes, undoes or interrupts the task, as the table of its steps says; the inventory, the
+datastore and the processes agree; nothing is started twice. The steps come from the table itself: a croftd of the tests
+(-DCROFT_FAULTS) prints it and all points that it comes by, and dies where it is told to."""
+import contextlib
+import http.client
+import os
+import subprocess
+
+import pytest
+import tiny
+from croft import O, croftd, wait_for
+
+FAULTS = f"{O}/faults/croftd"
+DISKS = {"system": {"source": "[local] base.qcow2"}, "data": {"size_bytes": 64 << 20}}
+MARK = b"what stands in the source"
+
+
+def ask(verb, body=None):
+    return lambda api: api.request("POST", f"/vms/vm/{verb}", body)
+
+
+def create(api):
+    return api.request("POST", "/vms", {"name": "vm", "config": {"disks": DISKS, "memory_bytes": 256 << 20}})
+
+
+# kind: the state that the VM has before, the request, the state after it was done (None: there is no VM)
+KINDS = {
+    "vm.create": (None, create, "off"),
+    "vm.delete": ("off", lambda api: api.request("DELETE", "/vms/vm"), None),
+    "vm.start": ("off", ask("start"), "running"),
+    "vm.shutdown": ("running", ask("shutdown"), "off"),
+    "vm.reboot": ("running", ask("reboot"), "running"),
+    "vm.poweroff": ("running", ask("poweroff"), "off"),
+    "vm.reset": ("running", ask("reset"), "running"),
+    "vm.pause": ("running", ask("pause"), "paused"),
+    "vm.resume": ("paused", ask("resume"), "running"),
+}
+
+
+class House:
+    """A home that is broken and mended again and again."""
+
+    def __init__(self, c, folder):
+        self.c, self.log, self.store = c, f"{folder}/faults", f"{c.home}/datastores/local"
+
+    @property
+    def api(self):
+        return self.c.client()
+
+    def start(self, **environment):
+        self.c.end() if self.c.process.poll() is None else None
+        self.c.program, self.c.environment = (FAULTS, environment) if environment else (f"{O}/croftd", {})
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.log)
+        self.c.start()
+
+    def points(self):
+        """What a croftd came by since its start, and its table."""
+        with open(self.log, encoding="ascii") as f:
+            lines = f.read().splitlines()
+        return [x for x in lines if not x.startswith("step ")], dict(x.split()[1:] for x in lines if x.startswith("step "))
+
+    def prepare(self, state, disks=None):
+        """A VM in that state, or none."""
+        api = self.api
+        now = api.request("GET", "/vms/vm")
+        have = now.json["status"]["state"] if now.status == 200 else None
+        if have == "attaching":
+            have = wait_for("it is attached", lambda: (s := api.vm("vm")["status"]["state"]) != "attaching" and s)
+        if have == state:
+            return
+        if have == "paused":
+            api.post("/vms/vm/resume")
+            have = "running"
+        if have == "running" and state in (None, "off"):
+            api.post("/vms/vm/poweroff")
+            have = "off"
+        if state is None:
+            api.ok("DELETE", "/vms/vm")
+            return
+        if have is None:
+            api.post("/vms", {"name": "vm", "config": tiny.config(disks=disks or {})})
+            have = "off"
+        if have == "off" and state != "off":
+            api.post("/vms/vm/start")
+        if state == "paused":
+            api.post("/vms/vm/pause")
+
+    def last_task(self, kind):
+        """The last task of that kind, when it has ended."""
+        api = self.api
+        task = next(t for t in api.items("/tasks") if t["kind"] == kind)
+        return api.get(f"/tasks/{task['id']}", Prefer="wait=60")
+
+    def agrees(self):
+        """Inventory, files and processes say the same. Returns the state of the VM."""
+        api = self.api
+        assert not api.get("/host")["agent"]["tasks_open"]
+        wait_for("it is attached", lambda: not api.items("/vms?state=attaching"))
+        vms = api.items("/vms")
+        folders = {name for name in os.listdir(self.store) if os.path.isdir(f"{self.store}/{name}")}
+        assert folders == {vm["folder"].removeprefix("[local] ") for vm in vms}
+        hidden = {name for name in os.listdir(self.store) if name.startswith(".")}
+        assert hidden == {".croft-datastore.json"}, hidden
+        for vm in vms:
+            files = set(os.listdir(f"{self.store}/{vm['folder'].removeprefix('[local] ')}"))
+            variables = {"uefi-vars.qcow2"} if vm["config"]["firmware"] == "uefi" else set()
+            assert files == {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables}
+        alive = [vm for vm in vms if vm["status"]["state"] != "off"]
+        assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
+        assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
+        return vms[0]["status"]["state"] if vms else None
+
+    def die_at(self, point, request, **more):
+        """The request is made, croftd dies, and is started again."""
+        self.start(CROFT_DIE_AT=point, **more)
+        answer = None
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = request(self.api)
+        assert answer is None or answer.status == 202, f"{point}: {answer}"
+        wait_for(f"croftd dies at {point} of {answer}", lambda: self.c.process.poll() is not None, 20)
+        assert self.c.process.returncode == -9
+        self.start()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    with croftd("--libexec", O) as c:
+        api = c.client()
+        tiny.upload(api)
+        raw, image = f"{folder}/base.raw", f"{folder}/base.qcow2"
+        with open(raw, "wb") as f:
+            f.write(MARK.ljust(1 << 20, b"\0"))
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)
+        with open(image, "rb") as f:
+            assert api.request("PUT", "/datastores/local/files/base.qcow2", f.read()).status == 201
+        yield House(c, folder)
+
+
+def holds_the_source(house):
+    out = subprocess.run(["qemu-img", "dd", "-f", "qcow2", "-O", "raw", "bs=512", "count=1", f"if={house.store}/vm/system.qcow2",
+                          f"of={house.log}.dd"], check=True, stdout=subprocess.PIPE)
+    with open(f"{house.log}.dd", "rb") as f:
+        return f.read().startswith(MARK) and not out.stdout
+
+
+def test_every_kind_is_walked(house):
+    house.start(CROFT_FAULT_LOG=house.log)
+    _, table = house.points()
+    assert {row.partition(":")[0] for row in table} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_each_step(house, kind):
+    before, request, after = KINDS[kind]
+    disks = {"data": {"size_bytes": 1 << 20}} if kind == "vm.delete" else None
+    house.start()
+    house.prepare(None)
+    house.prepare(before, disks)
+    house.start(CROFT_FAULT_LOG=house.log)
+    assert request(house.api).status == 202
+    assert house.last_task(kind)["state"] == "done"
+    points, table = house.points()
+    steps = [row for row in table if row.startswith(kind + ":")]
+    assert {f"{row}:{where}" for row in steps for where in ("begin", "end")} <= set(points), "a step was never taken"
+    for point in points:
+        house.prepare(before, disks)
+        house.die_at(point, request)
+        task, state = house.last_task(kind), house.agrees()
+        told = f"{point}: {task}, the VM is {state}"
+        recovery = table.get(point.rpartition(":")[0], "redo") if not point.endswith("finished") else "finished"
+        if recovery == "interrupt":
+            assert task["state"] == "interrupted" and task["error"]["type"] == "/problems/interrupted" and task["error"]["hint"], told
+            assert state in (before, after), told
+        else:
+            assert task["state"] == "done" and state == after, told
+        if kind == "vm.create":
+            assert holds_the_source(house), told
+        assert len([t for t in house.api.items("/tasks") if t["kind"] == kind and t["id"] >= task["id"]]) == 1, told
+    house.prepare(None)
+
+
+def test_killed_while_it_undoes(house):
+    """Each step of a creation fails once; croftd dies at each point of what is then undone."""
+    house.start(CROFT_FAULT_LOG=house.log)
+    steps = [row for row in house.points()[1] if row.startswith("vm.create:")]
+    house.prepare(None)
+    for step in steps:
+        fail = {"CROFT_FAIL_AT": f"{step}:begin"}
+        house.start(CROFT_FAULT_LOG=house.log, **fail)
+        create(house.api)
+        assert house.last_task("vm.create")["state"] == "failed"
+        assert house.agrees() is None
+        points = [p for p in house.points()[0] if p.rpartition(":")[2] in ("undo", "undone", "finished")]
+        assert points
+        for point in points:
+            house.die_at(point, create, **fail)
+            task = house.last_task("vm.create")
+            assert task["state"] == "failed" and "a test wanted this" in task["error"]["detail"], f"{point}: {task}"
+            assert house.agrees() is None, point
+    create(house.api)
+    assert house.last_task("vm.create")["state"] == "done" and house.agrees() == "off"
+    house.prepare(None)
+
+
+def test_a_start_that_was_promised_with_the_creation(house):
+    """{"start": true} is part of what was answered: it is not lost between the two tasks."""
+    def create_and_start(api):
+        return api.request("POST", "/vms", {"name": "vm", "start": True, "config": tiny.config()})
+    house.start(CROFT_FAULT_LOG=house.log)
+    create_and_start(house.api)
+    assert house.last_task("vm.create")["state"] == "done"
+    house.api.wait_state("vm", "running")
+    points = [p for p in house.points()[0]]
+    assert "vm.start:0:begin" in points
+    for point in points:
+        house.prepare(None)
+        house.die_at(point, create_and_start)
+        house.api.wait_state("vm", "running", 10)
+        assert house.last_task("vm.start")["state"] == "done", point
+        assert house.agrees() == "running", point
+    house.prepare(None)
