@@ -4,14 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 #include "access_state.h"
+#include "cookie.h"
 #include "fronts.h"
 #include "log.h"
 #include "map.h"
 #include "mem.h"
 #include "password.h"
 #include "text.h"
-
-#define COOKIE "__Host-croft"
 
 /* ---- secrets */
 
@@ -283,28 +282,6 @@ static int identify_token(struct access *a, const char *authorization, struct wh
 	}
 	who_is(ret, WHO_TOKEN, t->user, t->role, t->hash);
 	return 0;
-}
-
-/* 1: a session's secret; 0: there is none; -1: two, or one that is none of ours. */
-static int cookie_secret(const char *cookie, char out[44])
-{
-	size_t name = sizeof COOKIE - 1;
-	int found = 0;
-
-	for (const char *p = cookie; p && *p; p += *p == ';') {
-		p += strspn(p, " ");
-		size_t n = strcspn(p, ";");
-
-		if (n > name && strncmp(p, COOKIE "=", name + 1) == 0) {
-			if (found || n != name + 1 + 43)
-				return -1;
-			memcpy(out, p + name + 1, 43);
-			out[43] = 0;
-			found = 1;
-		}
-		p += n;
-	}
-	return found;
 }
 
 static int identify_session(struct access *a, const char *cookie, struct who *ret, struct err *e)

@@ -3,13 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 #include "access_state.h"
+#include "cookie.h"
 #include "map.h"
 #include "mem.h"
 #include "password.h"
 #include "routes.h"
 #include "text.h"
 
-#define COOKIE "__Host-croft=%s; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=%lld"
+#define COOKIE COOKIE_NAME "=%s; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=%lld"
 
 static const char *const via_names[] = {
 	[WHO_NOBODY] = "nobody", [WHO_UNIX] = "local", [WHO_SESSION] = "session", [WHO_TOKEN] = "token", [WHO_CROFT] = "croft", NULL

@@ -1,4 +1,5 @@
 """Who may come in: sessions, tokens, users, local users, and the lock-out of those who guess."""
+import hashlib
 import json
 import os
 import sqlite3
@@ -320,6 +321,9 @@ def test_no_secret_reaches_disk_events_or_log(croft, api):
     croft.client(tls=True).login("ivan", word + "2")
     api.ok("DELETE", "/users/ivan")
     assert word not in json.dumps(api.get("/events?limit=1000")) + croft.log
+    request = 'POST /api/v1/users?\n' + json.dumps({"name": "ivan", "password": word}, separators=(",", ":"))
+    kept = rows(croft, "SELECT request FROM idempotency WHERE key = 'ivan-1'")      # nor what a guess could be tried against
+    assert kept and hashlib.sha256(request.encode()).hexdigest() != kept[0][0]
     with open(f"{croft.home}/croft.db", "rb") as db, open(f"{croft.home}/croft.db-wal", "rb") as wal:
         assert word.encode() not in db.read() + wal.read()
 
