@@ -13,7 +13,7 @@ export class Visitor {
 		const v = new Visitor();
 		v.croft = croft;
 		v.complaints = [];
-		v.allowed = [];
+		v.allowed = [/willReadFrequently/];	// Chromium's advice to those who read a canvas: noVNC, and a test
 		v.context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, locale: 'en-GB', ...options });
 		v.context.setDefaultTimeout(20_000 * (process.env.SAN ? 5 : 1));
 		await v.context.addInitScript(() => {

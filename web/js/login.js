@@ -35,7 +35,7 @@ export function LoginPage() {
 			${problem && html`<${ProblemNote} problem=${problem} />`}
 			<${Field} label="User name"><input ref=${name} name="name" autocomplete="username" autocapitalize="off" spellcheck=${false} required /><//>
 			<${Field} label="Password"><input ref=${password} name="password" type="password" autocomplete="current-password" required /><//>
-			<button class="primary wide" disabled=${busy}>${busy ? 'Logging in' : 'Log in'}</button>
+			<button class="primary full" disabled=${busy}>${busy ? 'Logging in' : 'Log in'}</button>
 		</form>
 	</main>`;
 }

@@ -1,5 +1,5 @@
 // menu.js: a button with a list of acts below it.
-import { html, useEffect, useRef, useState } from './lib.js';
+import { html, useLayoutEffect, useRef, useState } from './lib.js';
 import { Icon } from './icons.js';
 
 // @items: { words, icon, act, why (a reason: greyed out), tone } or { note } or null
@@ -7,7 +7,7 @@ export function Menu({ label, title, items, kind = '' }) {
 	const [open, setOpen] = useState(false);
 	const root = useRef();
 
-	useEffect(() => {
+	useLayoutEffect(() => {
 		if (!open)
 			return;
 		root.current.querySelector('[role=menuitem]:not([disabled])')?.focus();
