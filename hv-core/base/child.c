@@ -104,15 +104,18 @@ __attribute__((noreturn)) static void run(const struct child_how *how, int err, 
 
 /* ---- in the parent ---- */
 
-static pid_t fork_blocked(void)
+/* vfork: until its exec the child borrows our memory, and we wait for just that. So nothing is copied, however large
+ * croftd is by now. */
+static pid_t fork_and_run(const struct child_how *how, int err, int fail_fd)
 {
 	sigset_t all, old;
 
 	sigfillset(&all);	/* no handler of ours may run in the child */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pid_t pid = fork();
-	if (pid)
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pid_t pid = vfork();
+	if (!pid)
+		run(how, err, fail_fd);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return pid;
 }
 
@@ -239,11 +242,9 @@ static int spawn(struct child *c, const struct child_how *how, struct err *e)
 		c->err_fd = p[0];
 		err_out = p[1];
 	}
-	c->pid = fork_blocked();
+	c->pid = fork_and_run(how, how->stderr_max ? err_out : STDERR_FILENO, fail_out);
 	if (c->pid < 0)
 		return fail_errno(e, errno, "fork");
-	if (!c->pid)
-		run(how, how->stderr_max ? err_out : STDERR_FILENO, fail_out);
 	c->pidfd = syscall(SYS_pidfd_open, c->pid, 0);
 	if (c->pidfd < 0) {
 		int no = errno;
