@@ -4,6 +4,7 @@
  *	load TARGET TOKEN changed PATH VM COUNT		the same, each after a change of that VM
  *	load TARGET TOKEN create PREFIX COUNT		the same, creating simulated VMs
  *	load TARGET TOKEN rate PATH CONNECTIONS MS	answers a second
+ *	load TARGET TOKEN sweep PATH CONNECTIONS	slowest round in ms: 1, 2 ... connections ask at once, each round twice
  *	load TARGET TOKEN put PATH FILE			seconds
  *	load TARGET TOKEN echo VM MIB			MB a second through a console that echoes, counted one way
  *	load TARGET TOKEN start PATH LOG CROFTD ...	ms from exec to the first answer; croftd is ended again
@@ -91,38 +92,81 @@ static bool answered(struct asker *a)
 	}
 }
 
+static struct asker *asker_add(int ep)
+{
+	struct asker *a = xnew(asker);
+
+	a->c = talk_dial();
+	epoll_ctl(ep, EPOLL_CTL_ADD, conn_fd(a->c), &(struct epoll_event){ .events = EPOLLIN, .data.ptr = a });
+	return a;
+}
+
+/* Waits for answers; those who got one are in @ready. */
+static int answers(int ep, int connections, struct asker *ready[64])
+{
+	struct epoll_event ev[64];
+	int n = epoll_wait(ep, ev, 64, 10000), found = 0;
+
+	if (n <= 0)
+		die("a stall: no answer for 10 s on %d connections", connections);
+	for (int i = 0; i < n; i++)
+		if (answered(ev[i].data.ptr))
+			ready[found++] = ev[i].data.ptr;
+	return found;
+}
+
 static void rate(const char *path, int connections, int ms)
 {
-	AUTO_FREE struct asker *all = xcalloc((size_t)connections, sizeof *all);
-	struct epoll_event ev[64];
-	int ep = epoll_create1(EPOLL_CLOEXEC), n;
-	uint64_t answers = 0;
+	int ep = epoll_create1(EPOLL_CLOEXEC), waiting = connections;
+	struct asker *ready[64];
+	uint64_t count = 0;
 
-	for (int i = 0; i < connections; i++) {
-		all[i].c = talk_dial();
-		epoll_ctl(ep, EPOLL_CTL_ADD, conn_fd(all[i].c), &(struct epoll_event){ .events = EPOLLIN, .data.ptr = &all[i] });
-		talk_send(all[i].c, "GET", path, "", "", 0);
-	}
-	int64_t start = mono_usec(), now = start, warm = start + ms * 100;
+	for (int i = 0; i < connections; i++)
+		talk_send(asker_add(ep)->c, "GET", path, "", "", 0);
+	int64_t start = mono_usec(), now = start, warm = start + ms * 100, end = start + ms * 1000;
 
-	for (bool counting = false; now < start + ms * 1000; now = mono_usec()) {
-		if (!counting && now > warm) {
-			counting = true;
-			start = now;
-			answers = 0;
-		}
-		if ((n = epoll_wait(ep, ev, 64, 5000)) <= 0)
-			die("a stall: no answer for 5 s on %d connections", connections);
+	while (waiting) {		/* at the end each must have its last answer */
+		int n = answers(ep, waiting, ready);
+		bool counting = now < end;
+
+		now = mono_usec();
 		for (int i = 0; i < n; i++) {
-			struct asker *a = ev[i].data.ptr;
+			count += counting;
+			if (now < end)
+				talk_send(ready[i]->c, "GET", path, "", "", 0);
+			else
+				waiting--;
+		}
+		if (now < warm) {
+			start = now;
+			count = 0;
+		}
+		if (counting && now >= end)
+			end = now;
+	}
+	printf("%.0f\n", (double)count * 1e6 / (double)(end - start));
+}
 
-			if (!answered(a))
-				continue;
-			answers++;
-			talk_send(a->c, "GET", path, "", "", 0);
+static void sweep(const char *path, int connections)
+{
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+	struct asker **all = xcalloc((size_t)connections, sizeof *all), *ready[64];
+	double slowest = 0;
+
+	for (int n = 1; n <= connections; n++) {
+		all[n - 1] = asker_add(ep);
+		for (int round = 0; round < 2; round++) {
+			int64_t start = mono_usec();
+
+			for (int i = 0; i < n; i++)
+				talk_send(all[i]->c, "GET", path, "", "", 0);
+			for (int left = n; left; )
+				left -= answers(ep, n, ready);
+			slowest = ms_since(start) > slowest ? ms_since(start) : slowest;
 		}
 	}
-	printf("%.0f\n", (double)answers * 1e6 / (double)(now - start));
+	printf("%.1f\n", slowest);
+	free(all);
 }
 
 static void put(const char *path, const char *name)
@@ -227,12 +271,13 @@ int main(int argc, char **argv)
 	if (argc < 6)
 		die("usage: load TARGET TOKEN get|changed|create|rate|put|echo|start ...");
 	const char *what = argv[3];
-	bool starts = strcmp(what, "start") == 0;
 
 	signal(SIGPIPE, SIG_IGN);
 	talk_to(argv[1], argv[2]);
 	if (strcmp(what, "rate") == 0 && argc == 7)
 		rate(argv[4], atoi(argv[5]), atoi(argv[6]));
+	else if (strcmp(what, "sweep") == 0 && argc == 6)
+		sweep(argv[4], atoi(argv[5]));
 	else if (strcmp(what, "changed") == 0 && argc == 7)
 		measure(what, argv[4], argv[5], atoi(argv[6]));
 	else if ((strcmp(what, "get") == 0 || strcmp(what, "create") == 0) && argc == 6)
@@ -241,7 +286,7 @@ int main(int argc, char **argv)
 		put(argv[4], argv[5]);
 	else if (strcmp(what, "echo") == 0 && argc == 6)
 		echo(argv[4], atoi(argv[5]));
-	else if (starts && argc >= 7)
+	else if (strcmp(what, "start") == 0 && argc >= 7)
 		start(argv[1], argv[4], argv[5], argv + 6);
 	else
 		die("unknown words");
