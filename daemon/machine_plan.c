@@ -54,13 +54,21 @@ static const char *path_of(const struct plan *p, const struct argv_fd *f, char v
 	return NULL;
 }
 
+static int check_image(int fd, enum image_format format, struct err *e)
+{
+	struct image_info info = {};
+	int r = image_inspect(fd, format, &info, e) ?: image_acceptable(&info, e);
+
+	fields_fini(&image_info_fields, &info);
+	return r;
+}
+
 /* In the lane: a disk is what it was said to be; a kernel is copied into sealed memory. */
 static int check_work(struct job *j, struct err *e)
 {
 	struct plan *p = (struct plan *)j;
 	const struct argv_fd *f = &p->l->argv.fds[p->at];
 	const struct vm_disk *d = f->what == ARGV_FD_DISK ? named(&p->m->spec.disks, sizeof *d, f->name) : NULL;
-	struct image_info info;
 
 	switch (f->what) {
 	case ARGV_FD_KERNEL: case ARGV_FD_INITRD: {
@@ -76,9 +84,9 @@ static int check_work(struct job *j, struct err *e)
 		p->fd = open(p->m->c->host.firmware.code, O_RDONLY | O_CLOEXEC);
 		return p->fd < 0 ? fail_errno(e, errno, "open the UEFI firmware %s", p->m->c->host.firmware.code) : 0;
 	case ARGV_FD_FW_VARS:
-		return image_inspect(p->fd, IMAGE_QCOW2, &info, e) ?: image_acceptable(&info, e);
+		return check_image(p->fd, IMAGE_QCOW2, e);
 	case ARGV_FD_DISK:
-		return image_inspect(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, &info, e) ?: image_acceptable(&info, e);
+		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, e);
 	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL:
 		return 0;
 	}
