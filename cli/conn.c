@@ -3,6 +3,8 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -145,6 +147,7 @@ int conn_tls(const char *host, uint16_t port, const char *pin, char fingerprint[
 	if (fd < 0)
 		return fd;
 	c = conn_new(fd);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));	/* keys are small, and wanted at once */
 	gnutls_init(&c->tls, GNUTLS_CLIENT);
 	gnutls_certificate_allocate_credentials(&c->credentials);
 	gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, c->credentials);
