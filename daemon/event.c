@@ -163,6 +163,16 @@ void event_front_gone(struct croft *c, struct front *f)
 	*front_audiences(f) = NULL;
 }
 
+/* The followers of @audience then ask again, each from its last event. */
+static void tell_gap(struct front *f, uint64_t audience, struct following *fo)
+{
+	struct door_event m = { .audience = audience, .seq = fo->last, .previous = UINT64_MAX, .frame = { "", 0 } };
+
+	--*front_credit(f);
+	front_send(f, DOOR_EVENT, 0, &m, NULL, 0);
+	fo->gap = false;
+}
+
 static void tell(struct front *f, const struct audience *a, const struct event *e, struct buf *frame)
 {
 	char key[24];
@@ -171,8 +181,12 @@ static void tell(struct front *f, const struct audience *a, const struct event *
 
 	if (!fo)
 		return;
-	if (*front_credit(f) == 0 || frame->over || frame->len > DOOR_INLINE) {
-		fo->gap = true;		/* told when credit comes back: the followers then ask again */
+	if (*front_credit(f) == 0) {
+		fo->gap = true;		/* told when credit comes back */
+		return;
+	}
+	if (frame->over || frame->len > DOOR_INLINE) {
+		tell_gap(f, a->id, fo);
 		return;
 	}
 	struct door_event m2 = { .audience = a->id, .seq = e->seq, .previous = fo->gap ? UINT64_MAX : fo->last,
@@ -189,18 +203,12 @@ void event_ack(struct front *f, unsigned n)
 	struct map *m = at(f, false);
 	struct following *fo;
 	const char *key;
+	uint64_t audience;
 
 	*front_credit(f) += n;
-	for (size_t i = 0; m && *front_credit(f) && (fo = map_next(m, &i, &key)); ) {
-		if (!fo->gap)
-			continue;
-		struct door_event gap = { .seq = fo->last, .previous = UINT64_MAX, .frame = { "", 0 } };
-
-		text_u64(key, &gap.audience);
-		--*front_credit(f);
-		front_send(f, DOOR_EVENT, 0, &gap, NULL, 0);
-		fo->gap = false;
-	}
+	for (size_t i = 0; m && *front_credit(f) && (fo = map_next(m, &i, &key)); )
+		if (fo->gap && text_u64(key, &audience) == 0)
+			tell_gap(f, audience, fo);
 }
 
 static void poll_answer(struct req *r);
@@ -259,11 +267,16 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	struct reading *rd = (struct reading *)j;
 	struct db_rows *q;
 	struct jw w = JW(&rd->out);
-	int r = db_query(tx, &q, e, "SELECT ifnull(min(seq), 1) FROM events", NULL);
+	size_t max = rd->frames ? REPLAY_MAX : REPLAY_MAX - 2 * EVENT_DATA_MAX;	/* a page of a list always fits */
+	int r = db_query(tx, &q, e, "SELECT ifnull(min(seq), 1), ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+			 " FROM events", NULL);
 
 	if (r < 0 || (r = db_next(q, e)) < 0)
 		return r;
-	rd->reset = rd->after != UINT64_MAX && rd->after + 1 < (uint64_t)db_int(q, 0);
+	if (rd->after != UINT64_MAX) {		/* too old, or of a database that was another */
+		rd->reset = rd->after + 1 < (uint64_t)db_int(q, 0) || rd->after > (uint64_t)db_int(q, 1);
+		rd->after = rd->after > (uint64_t)db_int(q, 1) ? (uint64_t)db_int(q, 1) : rd->after;
+	}
 	db_done(q);
 	if (!rd->frames) {
 		jw_obj(&w, NULL);
@@ -272,7 +285,7 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	rd->last = rd->after;
 	r = db_query(tx, &q, e, "SELECT seq, time, kind, target, user, data FROM events WHERE seq > ? ORDER BY seq", "i",
 		     (int64_t)(rd->after == UINT64_MAX ? INT64_MAX : rd->after));
-	while (r >= 0 && rd->found < rd->limit && !rd->out.over && (r = db_next(q, e)) > 0) {
+	while (r >= 0 && rd->found < rd->limit && rd->out.len < max && !rd->out.over && (r = db_next(q, e)) > 0) {
 		rd->last = (uint64_t)db_int(q, 0);
 		if (!sees(rd->perms, rd->kinds, db_text(q, 2)))
 			continue;

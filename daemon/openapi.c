@@ -180,7 +180,7 @@ static void write_parameters(struct jw *w, const struct route *r)
 	jw_end(w);
 }
 
-static void write_content(struct jw *w, const char *type, const char *schema, bool list)
+static void write_content(struct jw *w, const char *type, const char *schema, unsigned list)
 {
 	jw_obj(w, "content");
 	jw_obj(w, type);
@@ -195,6 +195,12 @@ static void write_content(struct jw *w, const char *type, const char *schema, bo
 		jw_obj(w, "next");
 		jw_str(w, "description", "cursor of the next page, or null");
 		jw_end(w);
+		if (list & ROUTE_STREAM) {
+			jw_obj(w, "reset");
+			jw_str(w, "type", "boolean");
+			jw_str(w, "description", "true: what came right after the number that was asked for is not kept any more");
+			jw_end(w);
+		}
 		jw_end(w);
 	} else if (schema) {
 		jw_strf(w, "$ref", "#/components/schemas/%s", schema);
@@ -204,7 +210,8 @@ static void write_content(struct jw *w, const char *type, const char *schema, bo
 	jw_end(w);
 }
 
-static void write_response(struct jw *w, const char *status, const char *what, const char *type, const char *schema, bool list)
+static void write_response(struct jw *w, const char *status, const char *what, const char *type, const char *schema,
+			   unsigned list)
 {
 	jw_obj(w, status);
 	jw_str(w, "description", what);
@@ -219,19 +226,19 @@ static void write_responses(struct jw *w, const struct route *r)
 
 	jw_obj(w, "responses");
 	if (r->flags & ROUTE_SOCKET) {
-		write_response(w, "101", "a WebSocket of binary frames", NULL, NULL, false);
+		write_response(w, "101", "a WebSocket of binary frames", NULL, NULL, 0);
 	} else if (r->flags & ROUTE_BYTES_OUT) {
-		write_response(w, "200", "the bytes", "application/octet-stream", NULL, false);
-		write_response(w, "206", "the Range of them that was asked for", "application/octet-stream", NULL, false);
+		write_response(w, "200", "the bytes", "application/octet-stream", NULL, 0);
+		write_response(w, "206", "the Range of them that was asked for", "application/octet-stream", NULL, 0);
 	} else if (r->flags & ROUTE_NO_CONTENT) {
-		write_response(w, "204", "done", NULL, NULL, false);
+		write_response(w, "204", "done", NULL, NULL, 0);
 	} else {
 		write_response(w, r->flags & ROUTE_CREATED ? "201" : "200", r->flags & ROUTE_TASK ? "done (with Prefer: wait)" : "done",
-			       "application/json", out, r->flags & ROUTE_LIST);
+			       "application/json", out, r->flags & ROUTE_LIST ? r->flags : 0);
 	}
 	if (r->flags & ROUTE_TASK)
-		write_response(w, "202", "a task has begun; Location is its path", "application/json", "Task", false);
-	write_response(w, "default", "a problem (RFC 9457)", "application/problem+json", "Problem", false);
+		write_response(w, "202", "a task has begun; Location is its path", "application/json", "Task", 0);
+	write_response(w, "default", "a problem (RFC 9457)", "application/problem+json", "Problem", 0);
 	jw_end(w);
 }
 
@@ -256,7 +263,7 @@ static void write_operation(struct jw *w, const struct route *r)
 
 		jw_obj(w, "requestBody");
 		jw_bool(w, "required", !(r->flags & ROUTE_OPTIONAL));
-		write_content(w, type, r->in ? r->in->name : NULL, false);
+		write_content(w, type, r->in ? r->in->name : NULL, 0);
 		jw_end(w);
 	}
 	write_responses(w, r);

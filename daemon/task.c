@@ -124,8 +124,12 @@ static int save_work(struct change *ch, struct db_tx *tx, struct err *e)
 	if (r < 0 || !s->ending)
 		return r;
 	if (s->state == TASK_DONE)
-		return t->kind->commit ? t->kind->commit(ch, tx, t, e) : 0;
-	return t->kind->fail_commit && s->state != TASK_INTERRUPTED ? t->kind->fail_commit(ch, tx, t, e) : 0;
+		r = t->kind->commit ? t->kind->commit(ch, tx, t, e) : 0;
+	else
+		r = t->kind->fail_commit && s->state != TASK_INTERRUPTED ? t->kind->fail_commit(ch, tx, t, e) : 0;
+	for (unsigned i = 0; i < ch->nevents; i++)
+		snprintf(ch->events[i].user, sizeof ch->events[i].user, "%s", t->user);
+	return r;
 }
 
 static void finish(struct task *t);
