@@ -200,23 +200,28 @@ static int reopen(struct db *db, struct err *e)
 	if (rc != SQLITE_OK)
 		return fail_sql(db, e, rc, "open");
 	sqlite3_extended_result_codes(db->sql, 1);
+	sqlite3_busy_timeout(db->sql, 5000);	/* somebody may look at it with sqlite3, even now */
 	int r = run(db, e, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-		    "PRAGMA busy_timeout=5000; PRAGMA cache_size=-512; PRAGMA trusted_schema=OFF; PRAGMA wal_autocheckpoint=1000");
+		    " PRAGMA cache_size=-512; PRAGMA trusted_schema=OFF; PRAGMA wal_autocheckpoint=1000");
 
 	return r < 0 ? r : migrate(db, e);
 }
 
-/* One job in its own savepoint. */
-static void run_job(struct db *db, struct db_job *j)
+/* One job in its own savepoint. False: SQLite has given up the whole transaction (a full disk, an I/O error); what came
+ * now would be committed by itself. */
+static bool run_job(struct db *db, struct db_job *j)
 {
 	int r = run(db, &j->job.err, "SAVEPOINT job");
 
 	if (r == 0)
 		r = j->work(j, &db->tx, &j->job.err);
+	j->job.ret = r < 0 ? r : 0;
+	if (sqlite3_get_autocommit(db->sql))
+		return false;
 	if (r < 0)
 		run(db, NULL, "ROLLBACK TO job");
 	run(db, NULL, "RELEASE job");
-	j->job.ret = r < 0 ? r : 0;
+	return true;
 }
 
 static void batch(void *arg, struct job **jobs, size_t n)
@@ -227,11 +232,13 @@ static void batch(void *arg, struct job **jobs, size_t n)
 
 	if (r == 0)
 		r = run(db, &e, "BEGIN");
-	if (r == 0) {
-		for (size_t i = 0; i < n; i++)
-			run_job(db, (struct db_job *)jobs[i]);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (!run_job(db, (struct db_job *)jobs[i])) {
+			e = jobs[i]->err;
+			r = jobs[i]->ret ?: fail(&e, ERR_UNAVAILABLE, "the database %s gave up a transaction", db->path);
+		}
+	if (r == 0)
 		r = run(db, &e, "COMMIT");
-	}
 	if (r == 0)
 		return;
 	/* Nothing of this batch is on disk: every job says so, and the next batch starts from what the disk has. */
