@@ -101,6 +101,18 @@ void task_write(const struct task *t, uint64_t id, struct buf *out)
 	write_row(&w, t->kind, t->step, t->share, &row);
 }
 
+/* While an end is being saved it is none yet: croftd may die, and the next one does the step again. */
+static void write_open(const struct task *t, struct buf *out)
+{
+	struct task told = *t;
+
+	told.state = t->saved;
+	told.finished_usec = 0;
+	if (told.state == TASK_RUNNING)
+		told.err.code = ERR_NONE;
+	task_write(&told, t->id, out);
+}
+
 /* ---- answers */
 
 void task_answer_end(struct req *r, const struct task *t)
@@ -143,7 +155,7 @@ static void answer_begun(struct req *r, const struct task *t)
 {
 	struct buf b AUTO_BUF = BUF_INIT(64 * 1024);
 
-	task_write(t, t->id, &b);
+	write_open(t, &b);
 	answer_202(r, t->id, &b);
 }
 
@@ -313,7 +325,7 @@ void api_task_get(struct req *r)
 	if (t && r->wait_s) {
 		task_answer(r, id);
 	} else if (t) {
-		task_write(t, id, &b);
+		write_open(t, &b);
 		req_reply_buf(r, 200, NULL, &b);
 	} else {
 		read_tasks(r, id, 1, INT64_MAX);

@@ -128,7 +128,7 @@ static void arm_sync(struct uploading *u);
 static void after_sync(struct uploading *u)
 {
 	u->syncing = false;
-	if (u->ending && !u->r)
+	if ((u->ending && !u->r) || u->c->stopping)
 		give_up(u, NULL);	/* cut off; what is durable is in the row */
 	else if (u->ending)
 		finish(u);
@@ -271,7 +271,7 @@ static void begin_done(struct db_job *j, const struct err *e)
 	struct uploading *u = rj->u;
 	struct err err = {};
 
-	if (e) {
+	if (e || u->c->stopping) {
 		give_up(u, e);
 	} else if (u->resume && rj->durable != u->offset) {
 		fail(&err, ERR_STATE, "%llu bytes of %s are safe, not %llu", (unsigned long long)rj->durable, u->target,

@@ -365,7 +365,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 	struct machine *m = inventory_find(r, &e);
 
 	if (m && kind == &task_vm_poweroff && m->task && m->task->kind->cancellable && m->task->kind != &task_vm_create &&
-	    task_cancel_for(m->task)) {
+	    (m->task->cancel || task_cancel_for(m->task))) {
 		/* Whoever pulls the plug does not wait for a guest that was asked nicely. */
 		list_append(&m->claim.waiting, &r->in_wait);
 		return;

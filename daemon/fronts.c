@@ -364,19 +364,21 @@ static int start(struct fronts *fs, bool local, struct err *e)
 
 /* ---- the unix socket */
 
-struct arrival { struct fronts *fs; int fd; };
+struct arrival { struct croft *c; int fd; };	/* the answer may come after the fronts' end */
 
 static void arrived(void *arg, const struct who *w)
 {
 	struct arrival *a = arg;
-	struct fronts *fs = a->fs;
+	struct fronts *fs = a->c->fronts;
 	struct err e = {};
 
-	if (!fs->ending && (fs->local || start(fs, true, &e) == 0)) {
+	if (fs && !fs->ending && (fs->local || start(fs, true, &e) == 0)) {
 		AUTO_FREE char *ticket = ticket_make(fs->local, w);
 		struct door_connection m = { .ticket = ticket };
 
 		door_send(fs->local->door, DOOR_CONNECTION, 0, &m, &a->fd, 1);
+		if (fs->local->hello)	/* or it would go just as this client begins to speak */
+			timer_arm(&fs->local->deadline, a->c->ev, IDLE_USEC, idle_over, fs->local);
 	} else {
 		if (e.code)
 			log_error("croft-front for the unix socket cannot be started: %s", e.msg);
@@ -400,7 +402,7 @@ static int on_connect(sd_event_source *s, int fd, uint32_t revents, void *arg)
 	}
 	struct arrival *a = xnew(arrival);
 
-	a->fs = fs;
+	a->c = fs->c;
 	a->fd = client;
 	access_local(fs->c, cred.uid, client, arrived, a);
 	return 0;

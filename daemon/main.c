@@ -144,6 +144,7 @@ static void close_state(struct croft *c)
 	c->stopping = true;
 	fronts_free(c->fronts);
 	c->fronts = NULL;
+	tasks_stop(c->tasks);
 	lane_free(c->auth_lane);
 	stores_free(c->stores);
 	db_close(c->db);

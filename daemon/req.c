@@ -296,7 +296,10 @@ void req_gone(struct req *r)
 void req_retry(struct req *r)
 {
 	loop_what(r->route->path);
-	r->route->fn(r);
+	if (r->c->stopping)	/* what a handler works with is being freed */
+		req_failf(r, ERR_UNAVAILABLE, "croftd is ending");
+	else
+		r->route->fn(r);
 }
 
 static void go(struct req *r)

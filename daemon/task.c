@@ -1,5 +1,6 @@
 /* task.c: durable tasks: run, fail, undo, recover. What clients see of them is in api_task.c. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -166,6 +167,8 @@ static void save_apply(struct change *ch)
 	struct saving *s = ch->arg;
 	struct task *t = s->t;
 
+	t->saved = s->state;
+	t->stuck = false;
 	if (!s->ending)
 		return;
 	if (t->vm) {
@@ -248,6 +251,8 @@ static void retreat(struct task *t)
 
 static void run_step(struct task *t)
 {
+	if (t->c->stopping)
+		return;		/* the lanes refuse everything now: the row tells the next croftd where to go on */
 	bool fails = fault(t, t->state == TASK_UNDOING ? "undo" : "begin");
 
 	if (t->state == TASK_UNDOING) {
@@ -283,6 +288,8 @@ void task_step_end(struct task *t, const struct err *e)
 	t->cancelled = NULL;
 	t->vm_changed = NULL;
 	timer_disarm(&t->deadline);
+	if (t->c->stopping)
+		return;
 	fault(t, t->state == TASK_UNDOING ? "undone" : "end");
 	if (t->state == TASK_UNDOING) {
 		/* An undo that fails is told and passed: the rest is undone all the same. */
@@ -428,6 +435,8 @@ static void begin_fini(struct change *ch, const struct err *e)
 		b->fini(ch, e);
 	if (e && r)
 		req_fail(r, e);
+	else if (e && known)
+		log_warn("a task of croftd's own on %s has not begun: %s", vm->name, e->msg);
 	if (!e) {
 		if (r)
 			task_answer(r, t->id);
@@ -512,7 +521,8 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 		t->args = json_parse(db_text(q, 5), strlen(db_text(q, 5)), 1 << 20, &ignored) ?: json_object();
 		t->data = json_parse(db_text(q, 6), strlen(db_text(q, 6)), 1 << 20, &ignored) ?: json_object();
 		t->state = state_of(db_text(q, 7));
-		t->step = (unsigned)db_int(q, 8);
+		t->saved = t->state;
+		t->step = kind ? (unsigned)db_int(q, 8) : UINT_MAX;
 		task_error_parse(db_text(q, 9), &t->err);
 		t->created_usec = db_int(q, 10);
 		if (!kind)
@@ -557,7 +567,9 @@ static void recover(struct task *t)
 	t->vm = inventory_get(t->c->inv, t->target);
 	if (t->vm)
 		t->vm->task = t;
-	if (t->err.code == ERR_INTERRUPTED || t->step >= steps || !t->vm) {
+	if (t->step >= steps || !t->vm || (t->vm->invalid && !t->kind->gone)) {
+		if (!t->err.code && t->vm)
+			fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and %s cannot be used: %s", t->target_name, t->vm->invalid);
 		if (!t->err.code)
 			fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and the object of this task is gone");
 		end_with(t, TASK_INTERRUPTED);
@@ -585,6 +597,15 @@ int tasks_new(struct croft *c, struct tasks **ret, struct err *e)
 	*ret = xnew(tasks);
 	(*ret)->open = map_new();
 	return 0;
+}
+
+void tasks_stop(struct tasks *ts)
+{
+	struct task *t;
+
+	for (size_t i = 0; ts && (t = map_next(ts->open, &i, NULL)); )
+		if (t->cancelled)
+			t->cancelled(t);
 }
 
 void tasks_free(struct tasks *ts)

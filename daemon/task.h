@@ -52,6 +52,7 @@ struct task {
 	char *target_name, *user;	/* owned */
 	json_t *args, *data;		/* owned; data is saved with each step */
 	enum task_state state;
+	enum task_state saved;		/* the same as it stands on disk: what clients are told */
 	unsigned step;
 	double share;			/* of the step, 0..1 */
 	bool cancel;			/* asked for */
@@ -70,6 +71,7 @@ struct task {
 extern const struct fields task_fields;		/* schema "Task" */
 
 int tasks_new(struct croft *c, struct tasks **ret, struct err *e);
+void tasks_stop(struct tasks *ts);	/* croftd ends: what runs long is broken off, to be done again by the next one */
 void tasks_free(struct tasks *ts);
 /* Take up the tasks that a croftd before left; after the inventory was loaded and VMs were attached. */
 int tasks_recover(struct croft *c, struct err *e);
