@@ -190,6 +190,14 @@ static const struct task_kind *kind_of(const char *name)
 	return NULL;
 }
 
+static int state_of(const char *name)
+{
+	for (int i = 0; i < TASK_NSTATES; i++)
+		if (strcmp(task_state_names[i], name) == 0)
+			return i;
+	return -1;
+}
+
 static void write_found(struct jw *w, struct db_rows *q)
 {
 	struct task_row row = {
@@ -198,9 +206,7 @@ static void write_found(struct jw *w, struct db_rows *q)
 		.created = db_int(q, 8), .finished = db_int(q, 9),
 	};
 
-	for (int i = 0; i < TASK_NSTATES; i++)
-		if (strcmp(task_state_names[i], db_text(q, 5)) == 0)
-			row.state = i;
+	row.state = state_of(db_text(q, 5));
 	write_row(w, kind_of(row.kind), (unsigned)db_int(q, 6), 0, &row);
 }
 
@@ -213,7 +219,7 @@ static struct task *remember(struct croft *c, struct db_rows *q)
 	t->id = (uint64_t)db_int(q, 0);
 	t->kind = kind_of(db_text(q, 1)) ?: task_kinds[0];
 	snprintf(t->target, sizeof t->target, "%s", db_text(q, 2));
-	t->state = strcmp(db_text(q, 5), task_state_names[TASK_DONE]) == 0 ? TASK_DONE : TASK_FAILED;
+	t->state = (enum task_state)state_of(db_text(q, 5));
 	task_error_parse(db_text(q, 7), &t->err);
 	return t;
 }
@@ -251,6 +257,20 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	return r < 0 ? r : 0;
 }
 
+static void fail_with(struct req *r, enum err_code code, const char *hint, const char *fmt, ...)
+{
+	struct err e = {};
+	char msg[200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof msg, fmt, ap);
+	va_end(ap);
+	fail(&e, code, "%s", msg);
+	err_hint(&e, "%s", hint);
+	req_fail(r, &e);
+}
+
 static void read_done(struct db_job *j, const struct err *e)
 {
 	struct reading *rd = (struct reading *)j;
@@ -259,7 +279,11 @@ static void read_done(struct db_job *j, const struct err *e)
 	if (e)
 		req_fail(rd->r, e);
 	else if (rd->id && !rd->found)
-		req_failf(rd->r, ERR_NOT_FOUND, "there is no task %llu", (unsigned long long)rd->id);
+		fail_with(rd->r, ERR_NOT_FOUND, "tasks have numbers; GET /api/v1/tasks lists them", "there is no task %llu",
+			  (unsigned long long)rd->id);
+	else if (rd->id && rd->r->route->fn == api_task_cancel)
+		fail_with(rd->r, ERR_STATE, "only a task that is running can be cancelled", "the task %llu is over: it is %s",
+			  (unsigned long long)rd->id, task_state_names[ended->state]);
 	else if (rd->id && rd->r->route->out != &task_fields && rd->r->wait_s)
 		task_answer_end(rd->r, ended);
 	else if (rd->id && rd->r->route->out != &task_fields)
@@ -336,8 +360,12 @@ void api_task_list(struct req *r)
 {
 	struct err e = {};
 	uint64_t limit, before;
+	char state[256];
 
-	if (req_query_u64(r, "limit", 100, 1000, &limit, &e) < 0 || req_query_u64(r, "after", INT64_MAX, INT64_MAX, &before, &e) < 0)
+	if (req_query(r, "state", state) && *state && state_of(state) < 0)
+		fail_with(r, ERR_BAD_REQUEST, "it is running, undoing, done, failed, cancelled or interrupted",
+			  "state= takes a task's state, not \"%.40s\"", state);
+	else if (req_query_u64(r, "limit", 100, 1000, &limit, &e) < 0 || req_query_u64(r, "after", INT64_MAX, INT64_MAX, &before, &e) < 0)
 		req_fail(r, &e);
 	else
 		read_tasks(r, 0, limit ?: 1, before);
@@ -355,7 +383,7 @@ void api_task_cancel(struct req *r)
 	struct task *t = task_find(r->c, id);
 
 	if (!t)
-		req_failf(r, ERR_STATE, "the task %llu is not under way", (unsigned long long)id);
+		read_tasks(r, id, 1, INT64_MAX);
 	else if (task_cancel(t, &e) < 0)
 		req_fail(r, &e);
 	else

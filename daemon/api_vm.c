@@ -29,6 +29,25 @@ static bool one_of(const char *list, const char *word)
 	return false;
 }
 
+static int check_states(const char *list, struct err *e)
+{
+	char all[200] = "";
+
+	for (const char *p = list; *p; p += strcspn(p, ","), p += *p == ',') {
+		bool known = strcspn(p, ",") == strlen("invalid") && strncmp(p, "invalid", strlen("invalid")) == 0;
+
+		for (int i = 0; !known && i < VM_NSTATES; i++)
+			known = strcspn(p, ",") == strlen(vm_state_names[i]) && strncmp(p, vm_state_names[i], strcspn(p, ",")) == 0;
+		if (known)
+			continue;
+		for (int i = 0; i < VM_NSTATES; i++)
+			snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", vm_state_names[i]);
+		fail(e, ERR_BAD_REQUEST, "state= takes states of VMs with commas, not \"%.*s\"", (int)strcspn(p, ","), p);
+		return err_hint(e, "a VM is %s", all);
+	}
+	return 0;
+}
+
 static bool has_label(const struct machine *m, const char *text)
 {
 	const struct field_label *l = m->labels.items;
@@ -61,7 +80,7 @@ static void api_list(struct req *r)
 	f.by_name = req_query(r, "name", f.name);
 	f.by_state = req_query(r, "state", f.state);
 	f.by_label = req_query(r, "label", f.label);
-	if (req_query_u64(r, "limit", LIST_DEFAULT, LIST_MAX, &limit, &e) < 0) {
+	if (req_query_u64(r, "limit", LIST_DEFAULT, LIST_MAX, &limit, &e) < 0 || (f.by_state && check_states(f.state, &e) < 0)) {
 		req_fail(r, &e);
 		return;
 	}

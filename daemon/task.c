@@ -627,10 +627,14 @@ bool task_soon(const struct task *t) { return !t->stuck && (!t->id || t->finishe
 /* A cancel comes between two steps, or into one that knows how. */
 int task_cancel(struct task *t, struct err *e)
 {
-	if (!t->kind->cancellable)
-		return fail(e, ERR_STATE, "a task of the kind %s cannot be cancelled", t->kind->name);
-	if (t->state != TASK_RUNNING)
-		return fail(e, ERR_STATE, "the task %llu is %s", (unsigned long long)t->id, task_state_names[t->state]);
+	if (!t->kind->cancellable) {
+		fail(e, ERR_STATE, "the task %llu (%s) cannot be cancelled", (unsigned long long)t->id, t->kind->name);
+		return err_hint(e, "wait for its end: GET /api/v1/tasks/%llu with Prefer: wait=60", (unsigned long long)t->id);
+	}
+	if (t->state != TASK_RUNNING) {
+		fail(e, ERR_STATE, "the task %llu is %s already", (unsigned long long)t->id, task_state_names[t->state]);
+		return err_hint(e, "wait for its end");
+	}
 	t->cancel = true;
 	if (t->cancelled)
 		t->cancelled(t);

@@ -40,8 +40,13 @@ def kept(api, after=0, query=""):
         found, after = found + page["items"], page["next"]
 
 
+def newest(api):
+    events = kept(api)
+    return events[-1]["seq"] if events else 0
+
+
 def test_what_a_change_tells(api, name):
-    after = kept(api)[-1]["seq"] if kept(api) else 0
+    after = newest(api)
     vm = api.post("/vms", sim(name))
     api.ok("PATCH", f"/vms/{name}", {"labels": {"a": "b"}})
     api.ok("DELETE", f"/vms/{name}")
@@ -57,7 +62,7 @@ def test_what_a_change_tells(api, name):
 
 def test_the_order_is_the_order_of_things(api, name):
     """created before its task's end; running before the start's end; numbers only grow."""
-    after = kept(api)[-1]["seq"]
+    after = newest(api)
     api.post("/vms", {**sim(name), "start": True})
     api.wait_state(name, "running")
     api.get(f"/tasks/{next(t['id'] for t in api.items('/tasks') if t['kind'] == 'vm.start')}", Prefer="wait=10")
@@ -92,7 +97,7 @@ def test_replay_from_the_last_id(croft, api, name):
 
 
 def test_kinds(croft, api, name):
-    after = kept(api)[-1]["seq"]
+    after = newest(api)
     api.post("/vms", sim(name))
     assert {e["kind"] for e in kept(api, after, "&kinds=vm.*")} == {"vm.created"}
     assert {e["kind"] for e in kept(api, after, "&kinds=vm.changed,task.finished")} == {"task.finished"}
@@ -102,7 +107,7 @@ def test_kinds(croft, api, name):
 
 
 def test_long_poll(croft, api, name):
-    after = kept(api)[-1]["seq"]
+    after = newest(api)
     assert api.get(f"/events?after={after}&wait=0")["items"] == []
     answers = []
     thread = threading.Thread(target=lambda: answers.append(croft.client().get(f"/events?after={after}&wait=60&kinds=vm.*")))
@@ -116,14 +121,14 @@ def test_long_poll(croft, api, name):
 
 
 def test_a_poll_that_ends_without_events(api):
-    after = kept(api)[-1]["seq"]
+    after = newest(api)
     page = api.get(f"/events?after={after}&wait=1")
     assert page["items"] == [] and page["next"] == after
 
 
 def test_a_poller_that_leaves(croft, api, name):
     """It is forgotten, and the next event harms nobody."""
-    after = kept(api)[-1]["seq"]
+    after = newest(api)
     for _ in range(10):
         sock = croft.client().raw_socket()
         sock.sendall(f"GET /api/v1/events?after={after}&wait=60 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -146,7 +151,7 @@ def follow_all(croft, count, start):
 
 def test_two_hundred_changes_at_once_and_several_followers(croft, api, name):
     api.post("/vms", sim(name))
-    start = kept(api)[-1]["seq"]
+    start = newest(api)
     followers = [follow_all(croft, i, start) for i in range(6)]
 
     def change(i):
@@ -172,7 +177,7 @@ def test_two_hundred_changes_at_once_and_several_followers(croft, api, name):
 def test_one_that_does_not_read_holds_nobody_up(croft, api, name):
     """Its socket is full for long; the others see everything; it itself gets all, or is told to begin anew."""
     api.post("/vms", sim(name))
-    start = kept(api)[-1]["seq"]
+    start = newest(api)
     lazy = croft.client().raw_socket()
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     lazy.sendall(f"GET /api/v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nLast-Event-ID: {start}\r\n\r\n".encode())
@@ -201,7 +206,7 @@ def test_an_event_that_is_large(croft, api, name):
     labels = {f"{i:02}-{'k' * 50}": "v" * 255 for i in range(60)}
     config = {"description": "d" * 1000, "nics": {f"nic{i}": {"forwards": [
         {"host_port": 20000 + i * 40 + k, "guest_port": 22, "host_address": "127.100.100.100"} for k in range(32)]} for i in range(8)}}
-    got, start = [], kept(api)[-1]["seq"]
+    got, start = [], newest(api)
 
     def run():
         with contextlib.closing(croft.client().events(after=start - 1, query="?kinds=vm.*,task.*")) as stream:
@@ -222,7 +227,7 @@ def test_who_may_see_what(croft, api, name):
     """A viewer sees VMs, tasks and datastores, but nothing about users; not in the list, the poll or the stream."""
     api.post("/users", {"name": name, "role": "viewer"})
     token = api.post("/tokens", {"name": "t", "user": name})["secret"]
-    viewer, after = croft.client(tls=True, token=token), kept(api)[-1]["seq"]
+    viewer, after = croft.client(tls=True, token=token), newest(api)
     api.post("/users", {"name": name + "2"})
     api.post("/vms", sim(name))
     assert "user.created" in {e["kind"] for e in kept(api, after)}
@@ -294,7 +299,7 @@ def test_what_is_too_old_is_reset(fresh):
 def test_events_outlive_the_daemon_and_its_front(fresh):
     api = fresh.client()
     api.post("/vms", sim("vm"))
-    mark = kept(api)[-1]["seq"]
+    mark = newest(api)
     api.ok("PATCH", "/vms/vm", {"labels": {"a": "1"}})
     before = kept(api)
     fresh.kill()

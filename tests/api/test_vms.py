@@ -105,6 +105,11 @@ def test_list_filters(api, name):
     assert names(f"state=paused&name={name}*") == []
 
 
+def test_a_state_that_is_none(api):
+    problem = api.problem(400, "GET", "/vms?state=off,asleep")
+    assert "asleep" in problem["detail"] and "running" in problem["hint"]
+
+
 def test_list_page_after_page(api, name):
     for i in range(7):
         api.post("/vms", sim(f"{name}-{i}"))
