@@ -13,6 +13,7 @@
 
 #define REPLAY_MAX	(4 * 1024 * 1024)	/* bytes of a replay; behind more the client gets a reset */
 #define AUDIENCES_MAX	1000
+#define KINDS_MAX	127
 
 #define ROW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct event_row, f), __VA_ARGS__ }
 struct event_row { uint64_t seq; int64_t time; char *kind, *target, *user, *data; };
@@ -30,7 +31,7 @@ const struct fields event_fields = { "Event", sizeof(struct event_row), rows, "s
 struct audience {		/* clients with the same permissions and filter */
 	uint64_t id;
 	uint64_t perms;
-	char kinds[128];	/* "vm.*,task.*" or "" for all */
+	char kinds[KINDS_MAX + 1];	/* "vm.*,task.*" or "" for all */
 	unsigned followers;
 	char *key;		/* in the map */
 };
@@ -163,13 +164,14 @@ void event_front_gone(struct croft *c, struct front *f)
 	*front_audiences(f) = NULL;
 }
 
-/* The followers of @audience then ask again, each from its last event. */
-static void tell_gap(struct front *f, uint64_t audience, struct following *fo)
+/* The followers of @audience then ask again, each from its last event, but those who follow from @last on already. */
+static void tell_gap(struct front *f, uint64_t audience, struct following *fo, uint64_t last)
 {
-	struct door_event m = { .audience = audience, .seq = fo->last, .previous = UINT64_MAX, .frame = { "", 0 } };
+	struct door_event m = { .audience = audience, .seq = last, .previous = UINT64_MAX, .frame = { "", 0 } };
 
 	--*front_credit(f);
 	front_send(f, DOOR_EVENT, 0, &m, NULL, 0);
+	fo->last = last;
 	fo->gap = false;
 }
 
@@ -186,7 +188,7 @@ static void tell(struct front *f, const struct audience *a, const struct event *
 		return;
 	}
 	if (frame->over || frame->len > DOOR_INLINE) {
-		tell_gap(f, a->id, fo);
+		tell_gap(f, a->id, fo, e->seq);
 		return;
 	}
 	struct door_event m2 = { .audience = a->id, .seq = e->seq, .previous = fo->gap ? UINT64_MAX : fo->last,
@@ -198,7 +200,7 @@ static void tell(struct front *f, const struct audience *a, const struct event *
 	fo->gap = false;
 }
 
-void event_ack(struct front *f, unsigned n)
+void event_ack(struct croft *c, struct front *f, unsigned n)
 {
 	struct map *m = at(f, false);
 	struct following *fo;
@@ -208,7 +210,7 @@ void event_ack(struct front *f, unsigned n)
 	*front_credit(f) += n;
 	for (size_t i = 0; m && *front_credit(f) && (fo = map_next(m, &i, &key)); )
 		if (fo->gap && text_u64(key, &audience) == 0)
-			tell_gap(f, audience, fo);
+			tell_gap(f, audience, fo, c->events->last);
 }
 
 static void poll_answer(struct req *r);
@@ -255,7 +257,7 @@ struct reading {
 	struct req *r;
 	uint64_t after, limit, last;
 	uint64_t perms;
-	char kinds[128];
+	char kinds[KINDS_MAX + 1];
 	bool frames;		/* SSE frames; else a JSON list */
 	bool reset;		/* what came after @after is not there any more */
 	unsigned found;
@@ -295,8 +297,10 @@ static int read_work(struct db_job *j, struct db_tx *tx, struct err *e)
 		else
 			write_event(&w, rd->last, db_int(q, 1), db_text(q, 2), db_text(q, 3), db_text(q, 4), db_text(q, 5));
 	}
-	if (r > 0)
+	if (r > 0) {
 		db_done(q);
+		rd->reset |= rd->frames;	/* there is more than a stream gets at once */
+	}
 	if (!rd->frames) {
 		jw_end(&w);
 		jw_u64(&w, "next", rd->last);
@@ -391,7 +395,7 @@ static void follow_done(struct db_job *j, const struct err *e)
 void event_again(struct req *r, uint64_t after)
 {
 	if (r->phase == REQ_FOLLOWING && !r->wait_arg)
-		r->wait_arg = reading_start(r, after, EVENTS_KEPT, true, follow_done);
+		r->wait_arg = reading_start(r, after, UINT64_MAX, true, follow_done);
 }
 
 void event_unfollow(struct req *r)
@@ -470,8 +474,11 @@ void api_events(struct req *r)
 {
 	struct err e = {};
 	uint64_t after, limit, wait;
+	char kinds[256];
 
-	if (req_query_u64(r, "after", 0, INT64_MAX, &after, &e) < 0 || req_query_u64(r, "limit", 100, 1000, &limit, &e) < 0 ||
+	if (strlen(req_query(r, "kinds", kinds) ?: "") > KINDS_MAX)
+		req_failf(r, ERR_BAD_REQUEST, "kinds= takes at most %d bytes", KINDS_MAX);
+	else if (req_query_u64(r, "after", 0, INT64_MAX, &after, &e) < 0 || req_query_u64(r, "limit", 100, 1000, &limit, &e) < 0 ||
 	    req_query_u64(r, "wait", 0, 300, &wait, &e) < 0) {
 		req_fail(r, &e);
 	} else if (r->head.accept && strstr(r->head.accept, "text/event-stream")) {
@@ -481,7 +488,7 @@ void api_events(struct req *r)
 		if (r->head.last_event_id && text_u64(r->head.last_event_id, &after) < 0)
 			req_failf(r, ERR_BAD_REQUEST, "Last-Event-ID is the number of an event, not \"%.40s\"", r->head.last_event_id);
 		else	/* without a number the stream starts now */
-			reading_start(r, given ? after : UINT64_MAX, EVENTS_KEPT, true, follow_done);
+			reading_start(r, given ? after : UINT64_MAX, UINT64_MAX, true, follow_done);
 	} else {
 		reading_start(r, after, limit, false, wait ? first_look_done : list_done);
 	}

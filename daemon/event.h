@@ -37,5 +37,5 @@ enum perm event_perm(const char *kind);
 void api_events(struct req *r);			/* GET /events: SSE, long poll or list */
 void event_again(struct req *r, uint64_t after);	/* a follower fell behind */
 void event_front_gone(struct croft *c, struct front *f);
-void event_ack(struct front *f, unsigned n);
+void event_ack(struct croft *c, struct front *f, unsigned n);
 void event_unfollow(struct req *r);

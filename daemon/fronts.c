@@ -217,6 +217,13 @@ static void front_says(struct front *f, const struct door_log *m)
 		log_line((enum log_level)m->level, "front: %s", m->line);
 }
 
+static void acked(struct front *f, const struct door_ack *m)
+{
+	unsigned most = EVENTS_CREDIT - f->credit;	/* whatever it says, it was sent no more */
+
+	event_ack(f->fs->c, f, m->events < most ? m->events : most);
+}
+
 static void on_message(void *arg, enum door_type type, uint64_t id, const void *msg, int *fds, unsigned nfds)
 {
 	struct front *f = arg;
@@ -227,7 +234,7 @@ static void on_message(void *arg, enum door_type type, uint64_t id, const void *
 	case DOOR_HELLO: hello(f, msg); return;
 	case DOOR_REQUEST: begin(f, id, msg); return;
 	case DOOR_LOG: front_says(f, msg); return;
-	case DOOR_ACK: event_ack(f, ((const struct door_ack *)msg)->events); return;
+	case DOOR_ACK: acked(f, msg); return;
 	case DOOR_BODY:
 		if (r && r->phase == REQ_COLLECTING)
 			body(r, msg, fd);

@@ -110,16 +110,20 @@ static void join_audience(struct follower *f, uint64_t id, uint64_t from)
 
 static void append(struct audience *a, const struct door_event *e, const char *p, size_t n)
 {
-	struct frame *f = xmalloc(sizeof(*f) + n);
+	struct frame *f;
 
-	*f = (struct frame){ .refs = 1, .seq = e->seq, .n = n };
-	memcpy(f->data, p, n);
 	if (e->previous > a->newest) {		/* events were lost on the way: whoever has not seen them asks again */
 		while (a->first)
 			evict(a);
-		a->base = e->previous;
+		/* Not beyond this event: who asks again follows from here on, and would have to ask for ever. */
+		a->base = e->previous < e->seq ? e->previous : n ? e->seq - 1 : e->seq;
 	}
 	a->newest = e->seq;
+	if (!n)
+		return;				/* it only told of the gap */
+	f = xmalloc(sizeof(*f) + n);
+	*f = (struct frame){ .refs = 1, .seq = e->seq, .n = n };
+	memcpy(f->data, p, n);
 	*(a->last ? &a->last->next : &a->first) = f;
 	a->last = f;
 	a->bytes += n;

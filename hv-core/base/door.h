@@ -69,7 +69,9 @@ struct door_follow {		/* the client becomes a follower: SSE. fd 0 (optional): a 
 	uint64_t from;				/* the text goes up to this event number; the ring continues after it */
 };
 struct door_event {		/* one SSE frame for everybody in an audience */
-	uint64_t audience, seq, previous;	/* previous: the audience's event before; another means a gap */
+	/* previous: the audience's event before; another means a gap, UINT64_MAX one of unknown size. A gap at the end,
+	 * up to seq, has an empty frame. */
+	uint64_t audience, seq, previous;
 	struct door_bytes frame;
 };
 struct door_withdraw { uint32_t unused; };	/* end this id now: close its connection */

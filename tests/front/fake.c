@@ -9,7 +9,7 @@
  *	/api/send		SEND the file "sent" (?OFFSET-LENGTH), lane "disk"; /api/send-dead: a descriptor that never answers
  *	/api/never		nothing
  *	/api/withdraw		WITHDRAW
- *	/api/follow		FOLLOW audience 7 from ?N		/api/post: EVENT of ?BYTES; /api/gap: skips a number
+ *	/api/follow		FOLLOW audience 7 from ?N		/api/post: EVENT of ?BYTES; /api/gap: skips a number; /api/lost: tells so
  *	/api/join		JOIN with an echo, protocol "binary"	/api/flood: JOIN with endless bytes
  *	/api/renew		CERTIFICATE with a new one, then with junk
  *
@@ -243,12 +243,19 @@ static void on_gap(uint64_t id, const struct door_request *r)
 	post(last_event, 0);
 	reply_text(id, 200, "posted\n");
 }
+static void on_lost(uint64_t id, const struct door_request *r)
+{
+	last_event++;
+	door_send(door, DOOR_EVENT, 0, &(struct door_event){ .audience = 7, .seq = last_event, .previous = UINT64_MAX,
+		.frame = { "", 0 } }, NULL, 0);
+	reply_text(id, 200, "posted\n");
+}
 
 static const struct { const char *path; void (*fn)(uint64_t id, const struct door_request *r); } routes[] = {
 	{ "/api/hello", on_hello_request }, { "/api/head", on_head }, { "/api/refuse", on_refuse }, { "/api/echo", on_collect },
 	{ "/api/small", on_collect }, { "/api/large", on_large }, { "/api/store", on_store }, { "/api/send", on_send },
 	{ "/api/send-dead", on_send_dead }, { "/api/never", on_never }, { "/api/withdraw", on_withdraw },
-	{ "/api/follow", on_follow }, { "/api/post", on_post }, { "/api/gap", on_gap }, { "/api/join", on_join },
+	{ "/api/follow", on_follow }, { "/api/post", on_post }, { "/api/gap", on_gap }, { "/api/lost", on_lost }, { "/api/join", on_join },
 	{ "/api/flood", on_join }, { "/api/renew", on_renew },
 };
 

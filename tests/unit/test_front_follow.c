@@ -85,6 +85,28 @@ TEST(a_gap_is_asked_for)
 	rig_stop();
 }
 
+/* One that doesn't read holds the audience: the others ask once all the same, not for ever. */
+TEST(a_gap_is_asked_for_once)
+{
+	rig_start(&(struct rig_how){ 0 });
+	struct client *slow = follow(TLS), *quick = follow(UNIX);
+	for (int i = 0; i < 300; i++) {
+		char text[32];
+		post("/api/post?20000");
+		sprintf(text, "id: %d\n", 11 + i);
+		ok(client_wait_for(quick, text));
+		quick->n = 0;
+	}
+	post("/api/lost");
+	ok(client_wait_for(quick, "data: missed after 310\n\n"));
+	post("/api/post");
+	ok(client_wait_for(quick, "id: 312\n"));
+	eq_int(rig->again, 1);
+	client_close(slow);
+	client_close(quick);
+	rig_stop();
+}
+
 /* One that doesn't read falls out of the ring; it costs neither memory without bound nor the others. */
 TEST(a_slow_follower_falls_behind)
 {
