@@ -183,6 +183,28 @@ static int write_synced(int fd, const void *data, size_t n, mode_t mode)
 	return r;
 }
 
+/* A file without a name until it is written: what a crash interrupts leaves nothing behind. */
+static int write_nameless(int dir, const char *name, const void *data, size_t n, mode_t mode)
+{
+	char self[32];
+	AUTO_CLOSE int fd = open2(dir, ".", O_WRONLY | O_TMPFILE, 0600, 0);
+
+	if (fd < 0)
+		return -EOPNOTSUPP;		/* NFS and others: whatever it is, the other way tells it */
+	int r = write_synced(fd, data, n, mode);
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	if (!r && linkat(AT_FDCWD, self, dir, name, AT_SYMLINK_FOLLOW))
+		r = -EOPNOTSUPP;
+	return r;
+}
+
+static int write_named(int dir, const char *name, const void *data, size_t n, mode_t mode)
+{
+	AUTO_CLOSE int fd = open2(dir, name, O_WRONLY | O_CREAT | O_EXCL, 0600, 0);
+
+	return fd < 0 ? fd : write_synced(fd, data, n, mode);
+}
+
 int file_publish_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode)
 {
 	const char *base;
@@ -195,10 +217,9 @@ int file_publish_at(int dirfd, const char *path, const void *data, size_t n, mod
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		return -EIO;
 	snprintf(name, sizeof(name), ".tmp-%016llx", (unsigned long long)random);
-	AUTO_CLOSE int fd = open2(dir, name, O_WRONLY | O_CREAT | O_EXCL, 0600, 0);
-	if (fd < 0)
-		return fd;
-	int r = write_synced(fd, data, n, mode);
+	int r = write_nameless(dir, name, data, n, mode);
+	if (r == -EOPNOTSUPP)
+		r = write_named(dir, name, data, n, mode);
 	if (!r && renameat(dir, name, dir, base))
 		r = -errno;
 	if (r) {
