@@ -11,6 +11,7 @@
 #include "mem.h"
 #include "task.h"
 #include "task_rows.h"
+#include "tasks_vm.h"
 #include "text.h"
 
 const char *const task_state_names[TASK_NSTATES + 1] = {
@@ -537,6 +538,7 @@ static void go_on(struct task *t)
 {
 	t->vm_changed = NULL;
 	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO) {
+		t->redone = true;
 		run_step(t);
 		return;
 	}
@@ -572,6 +574,11 @@ static void recover(struct task *t)
 			fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and %s cannot be used: %s", t->target_name, t->vm->invalid);
 		if (!t->err.code)
 			fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and the object of this task is gone");
+		end_with(t, TASK_INTERRUPTED);
+		return;
+	}
+	if (t->vm->invalid && t->kind != &task_vm_delete) {
+		fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and %s cannot be used: %s", t->vm->name, t->vm->invalid);
 		end_with(t, TASK_INTERRUPTED);
 		return;
 	}

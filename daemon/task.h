@@ -57,6 +57,7 @@ struct task {
 	double share;			/* of the step, 0..1 */
 	bool cancel;			/* asked for */
 	bool stuck;			/* its last save failed; it is tried again */
+	bool redone;			/* its step was begun by the croftd before */
 	struct err err;			/* why it failed */
 	int64_t created_usec, finished_usec;
 	struct timer deadline;		/* of a step that waits */

@@ -32,11 +32,30 @@ static void planned(void *arg, struct vm_launch *l, const struct err *e)
 		task_step_end(t, &err);
 }
 
+/* The croftd before has started it, and it has ended since: it is not started twice. */
+static bool has_run(const struct task *t, struct err *e)
+{
+	struct vm_status st;
+
+	vm_status(t->vm->vm, &st);
+	if (!t->redone || t->kind != &task_vm_start || st.last->when_usec < t->created_usec ||
+	    (st.last->exit_code < 0 && !st.last->signal))
+		return false;
+	fail(e, ERR_INTERRUPTED, "%s was started, and has ended while croftd was away: %s", t->vm->name, vm_why_help(st.last->why));
+	if (*st.last->message)
+		err_hint(e, "QEMU said: %s", st.last->message);
+	return true;
+}
+
 static void start_run(struct task *t)
 {
+	struct err e = {};
+
 	/* After a crash of croftd the step is done again: it may have come up all the same. */
 	if (vm_state_alive(vm_state(t->vm->vm)))
 		task_step_end(t, NULL);
+	else if (has_run(t, &e))
+		task_step_end(t, &e);
 	else if (t->vm->spec.engine == VM_ENGINE_SIM)
 		planned(t, NULL, NULL);
 	else
