@@ -39,6 +39,7 @@ struct client {
 	struct stash in, out;
 	bool tcp_r, tcp_w, plain_r, plain_w;	/* edge-triggered: stays until EAGAIN */
 	bool open, half_sent;		/* half_sent: GnuTLS holds a record of out */
+	bool more;			/* another record follows at once: few large segments, not one for each */
 	bool in_eof, in_shut, in_dead;	/* client -> server: ended; passed on; nobody listens */
 	bool out_eof, bye;
 	char text[INET6_ADDRSTRLEN];
@@ -112,7 +113,7 @@ static ssize_t push(gnutls_transport_ptr_t arg, const giovec_t *v, int n)
 {
 	struct client *c = arg;
 	ssize_t r = sendmsg(c->tcp, &(struct msghdr){ .msg_iov = (struct iovec *)v, .msg_iovlen = n },
-			    MSG_NOSIGNAL | MSG_DONTWAIT);
+			    MSG_NOSIGNAL | MSG_DONTWAIT | (c->more ? MSG_MORE : 0));
 
 	if (r < 0 && errno == EAGAIN)
 		c->tcp_w = false;
@@ -187,6 +188,7 @@ static ssize_t write_records(struct client *c, const char *p, size_t n)
 	size_t done = 0;
 
 	while (done < n) {
+		c->more = n - done > RECORD;
 		ssize_t r = c->half_sent ? gnutls_record_send(c->s, NULL, 0) :
 			    gnutls_record_send(c->s, p + done, n - done);
 		if (r == GNUTLS_E_INTERRUPTED)
