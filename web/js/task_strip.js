@@ -3,7 +3,7 @@ import { html, useState } from './lib.js';
 import { Icon } from './icons.js';
 import { can, isUnderWay, taskList } from './store.js';
 import { link } from './router.js';
-import { taskWords } from './task_words.js';
+import { taskStateWords, taskWords } from './task_words.js';
 import { TaskTable } from './task_table.js';
 
 const KEY = 'croft.tasks', SHOWN = 20;
@@ -31,8 +31,8 @@ export function TaskStrip() {
 	};
 	return html`<section class="strip" data-open=${open} aria-label="Recent tasks">
 		<header><button class="fold" aria-expanded=${open} onClick=${fold}><${Icon} name=${open ? 'down' : 'up'} />Recent tasks</button>
-			${latest && !open && html`<span class="latest cut" data-state=${latest.state}>${taskWords(latest.kind)} ${latest.target_name}:
-				${isUnderWay(latest) ? `${latest.progress} %` : latest.state}</span>`}
+			${latest && !open && html`<span class="latest cut" data-state=${latest.state}>${`${taskWords(latest.kind)} ${latest.target_name}: ${
+				isUnderWay(latest) ? `${latest.progress} %` : taskStateWords[latest.state] ?? latest.state}`}</span>`}
 			<span class="fill"></span>
 			${busy.length > 0 && html`<span class="count">${busy.length} under way</span>`}
 			<a href=${link('tasks')}>All tasks</a></header>

@@ -19,8 +19,8 @@ const sorts = {
 const columns = [
 	{ id: 'name', words: 'Name', sort: true },
 	{ id: 'state', words: 'State', sort: true },
-	{ id: 'since', words: 'For', sort: true, kind: 'number' },
-	{ id: 'cpus', words: 'CPUs', sort: true, kind: 'number' },
+	{ id: 'since', words: 'For', sort: true, kind: 'number wide' },
+	{ id: 'cpus', words: 'CPUs', sort: true, kind: 'number wide' },
 	{ id: 'memory', words: 'Memory', sort: true, kind: 'number' },
 	{ id: 'accel', words: 'Runs by', kind: 'wide' },
 	{ id: 'reach', words: 'Reach it at', kind: 'wide' },
@@ -59,8 +59,8 @@ function Row({ vm }) {
 	return html`<tr>
 		<td class="name"><a href=${link('vms', vm.name)}>${vm.name}</a></td>
 		<td><${StateMark} vm=${vm} /></td>
-		<td class="number quiet">${vm.status.state !== 'off' && html`<${For} since=${vm.status.since} />`}</td>
-		<td class="number">${vm.config.cpus}</td>
+		<td class="number wide quiet">${vm.status.state !== 'off' && html`<${For} since=${vm.status.since} />`}</td>
+		<td class="number wide">${vm.config.cpus}</td>
 		<td class="number">${bytes(vm.config.memory_bytes)}</td>
 		<td class="wide" title=${vm.status.accel_reason}>${accelWords[vm.status.accel] ?? ''}</td>
 		<td class="wide mono">${forwards(vm).slice(0, 1).map(f => `${f.host_address}:${f.host_port}`)}</td>

@@ -3,7 +3,7 @@ import { html } from './lib.js';
 import { Icon } from './icons.js';
 import { Ago, bytes } from './format.js';
 import { Facts } from './facts.js';
-import { hasScreen, isAlive } from './state.js';
+import { hasScreen } from './state.js';
 import { can } from './store.js';
 import { link } from './router.js';
 import { PathText } from './path_text.js';
@@ -75,7 +75,7 @@ export function VmSummary({ vm }) {
 			${hasScreen(vm) && can('vm.console') && html`<${ScreenThumb} vm=${vm} />`}
 			<section class="sheet"><h2>History</h2><${Facts} rows=${[
 				['Created', html`<${Ago} time=${vm.created} />`],
-				isAlive(vm) && ['Process', html`<span class="mono">${status.pid || ''}</span>`],
+				status.pid > 0 && ['Process', html`<span class="mono">${status.pid}</span>`],
 				['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
 					end?.when && `${end.explanation}${end.signal ? `, signal ${end.signal}` : ''}`],
 				['ID', html`<span class="mono">${vm.id}</span>`],

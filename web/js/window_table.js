@@ -54,10 +54,10 @@ export function WindowTable({ items, columns, row, label, order, onOrder, empty 
 	const from = Math.min(range.from, Math.max(0, items.length - 1)), to = Math.min(range.to, items.length);
 	const spacer = n => n > 0 && html`<tr aria-hidden="true" class="spacer"><td colspan=${columns.length}
 		style=${{ height: `${n * height.current}px` }}></td></tr>`;
-	return html`<table class="grid" ref=${table} aria-label=${label} aria-rowcount=${items.length} tabindex="-1" onKeyDown=${onKey}
+	return html`<table class="grid fixed" ref=${table} aria-label=${label} aria-rowcount=${items.length} tabindex="-1" onKeyDown=${onKey}
 		onFocusIn=${e => { table.current.dataset.focused = e.target === table.current ? 'no' : 'yes'; }}
 		onFocusOut=${e => { if (e.relatedTarget) table.current.dataset.focused = 'no'; }}>
-		<thead><tr>${columns.map(c => html`<th key=${c.id} class=${c.kind} scope="col"
+		<thead><tr>${columns.map(c => html`<th key=${c.id} class=${`c-${c.id} ${c.kind ?? ''}`} scope="col"
 			aria-sort=${order?.by === c.id ? (order.down ? 'descending' : 'ascending') : null}>
 			${c.sort ? html`<button class="sort" onClick=${() => onOrder({ by: c.id, down: order.by === c.id && !order.down })}>${c.words}</button>` :
 				c.words}</th>`)}</tr></thead>
