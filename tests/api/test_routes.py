@@ -61,7 +61,8 @@ def nothing_broke(croft, tokens):
     pid, said = croft.process.pid, len(croft.log)
     yield
     assert croft.process.poll() is None and croft.client().get("/host")["agent"]["pid"] == pid
-    assert "croftd: error" not in croft.log[said:] and "front: " not in croft.log[said:], croft.log[said:]
+    log = "".join(line for line in croft.log[said:].splitlines(True) if " of the loop" not in line)      # a busy machine
+    assert "croftd: error" not in log and "front: " not in log, log
 
 
 def test_somebody_elses_validator_accepts_the_document(tmp_path):

@@ -147,7 +147,9 @@ TEST(environment_mask_handlers_umask_and_nice_are_reset)
 	ok(strstr(said, "\n0077\n/\n"));
 	ok(strstr(said, "SigBlk:\t0000000000000000"));
 	/* 32 and 33 are the C library's own, and stay as make's posix_spawn has left them. */
-	ok(strstr(said, "SigIgn:\t0000000000000000") || strstr(said, "SigIgn:\t0000000180000000"));
+	char *ignored = strstr(said, "SigIgn:\t");
+
+	ok(ignored && !(strtoull(ignored + 8, NULL, 16) & ~0x180000000ull));
 	if (!getuid())
 		eq_str(strrchr(said, '\n'), "\n0");
 }
