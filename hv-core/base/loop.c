@@ -5,6 +5,8 @@
 #include "mem.h"
 #include "text.h"
 
+enum { LATE_USEC = 1000000, GRACE_USEC = 5000000 };
+
 static const char *what;
 static uint64_t lag_max;
 
@@ -18,10 +20,21 @@ static void must(int r, const char *call)
 	abort();
 }
 
+static void set(struct timer *t, uint64_t after_usec)
+{
+	must(sd_event_source_set_time_relative(t->src, after_usec), "set_time");
+	must(sd_event_source_set_enabled(t->src, SD_EVENT_ONESHOT), "set_enabled");
+}
+
 static int on_timer(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct timer *t = arg;
 	loop_what("timer");
+	if (!t->postponed && mono_usec() - (int64_t)usec > LATE_USEC) {
+		t->postponed = true;
+		set(t, t->after_usec < GRACE_USEC ? t->after_usec : GRACE_USEC);
+		return 0;
+	}
 	t->fn(t->arg);		/* may disarm, rearm or free t */
 	return 0;
 }
@@ -33,14 +46,15 @@ void timer_arm(struct timer *t, sd_event *ev, uint64_t after_usec, void (*fn)(vo
 	slack = slack < 1000 ? 1000 : slack > 250000 ? 250000 : slack;
 	t->fn = fn;
 	t->arg = arg;
+	t->after_usec = after_usec;
+	t->postponed = false;
 	if (!t->src) {
 		must(sd_event_add_time_relative(ev, &t->src, CLOCK_MONOTONIC, after_usec, slack, on_timer, t),
 		     "add_time");
 		return;
 	}
 	must(sd_event_source_set_time_accuracy(t->src, slack), "set_time_accuracy");
-	must(sd_event_source_set_time_relative(t->src, after_usec), "set_time");
-	must(sd_event_source_set_enabled(t->src, SD_EVENT_ONESHOT), "set_enabled");
+	set(t, after_usec);
 }
 
 void timer_disarm(struct timer *t)

@@ -4,8 +4,10 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-/* A timer that is armed relatively and reused; a zeroed struct is unarmed. */
-struct timer { sd_event_source *src; void (*fn)(void *arg); void *arg; };
+/* A timer that is armed relatively and reused; a zeroed struct is unarmed. When the process itself was held up for a
+ * second or more (stopped, starved), a timer that is due waits once more, for 5 s at most: what it is the deadline of may
+ * have come meanwhile, and is heard first. */
+struct timer { sd_event_source *src; void (*fn)(void *arg); void *arg; uint64_t after_usec; bool postponed; };
 void timer_arm(struct timer *t, sd_event *ev, uint64_t after_usec, void (*fn)(void *arg), void *arg);
 void timer_disarm(struct timer *t);			/* and free; safe on a zeroed one */
 

@@ -1,5 +1,6 @@
 // LINK: hv-core/base
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 #include "loop.h"
 #include "t.h"
@@ -141,3 +142,34 @@ TEST(a_slow_callback_is_told_with_its_name)
 }
 
 T_MAIN
+
+static int on_answer(sd_event_source *s, int fd, uint32_t events, void *arg)
+{
+	timer_disarm(&timer);		/* what it was the deadline of has come */
+	sd_event_exit(ev, 3);
+	return 0;
+}
+
+TEST(a_deadline_that_passed_while_we_were_stopped_lets_the_answer_be_heard_first)
+{
+	int pair[2];
+
+	sd_event_new(&ev);
+	ok(pipe(pair) == 0 && write(pair[1], "x", 1) == 1);
+	fired = 0;
+	timer_arm(&timer, ev, 10000, on_exit_now, NULL);
+	usleep(1200000);
+	sd_event_add_io(ev, NULL, pair[0], EPOLLIN, on_answer, NULL);
+	eq_int(loop_run(ev, 5000, NULL), 3);
+	eq_int(fired, 0);
+	sd_event_unref(ev);
+	sd_event_new(&ev);
+	timer_arm(&timer, ev, 10000, on_exit_now, NULL);
+	usleep(1200000);
+	eq_int(loop_run(ev, 5000, NULL), 7);		/* late, but it comes */
+	eq_int(fired, 1);
+	timer_disarm(&timer);
+	sd_event_unref(ev);
+	close(pair[0]);
+	close(pair[1]);
+}
