@@ -383,10 +383,12 @@ static void on_late(void *arg)
 		break;
 	case ATTACHING: case RUNNING: replace(k, what); break;
 	case ENDING:
-		if (qemu_gone(k))
+		if (qemu_gone(k)) {
+			shim_kill(k);		/* it hangs, and would stay for ever */
 			over_by_record(k);
-		else
+		} else {
 			replace(k, what);
+		}
 		break;
 	case REPLACING: case ADOPTING: over_failed(k, &e); break;
 	case PARKED: case OVER: break;
