@@ -1,8 +1,11 @@
+#include <errno.h>
 #include <stdio.h>
 #include "drain.h"
 #include "inventory.h"
 #include "log.h"
 #include "mem.h"
+
+#define GONE_S 20
 
 static struct timer patience;
 
@@ -44,6 +47,19 @@ static void on_change(struct machine *m)
 		sd_event_exit(c->ev, 0);
 }
 
+static void stuck(void *arg)
+{
+	struct croft *c = arg;
+
+	for (size_t i = 0; i < inventory_len(c->inv); i++) {
+		const struct machine *m = inventory_at(c->inv, i);
+
+		if (m->vm && vm_state_alive(vm_state(m->vm)))
+			printf("%s: its process is not gone %d s after it was killed; the kernel holds it\n", m->name, GONE_S);
+	}
+	sd_event_exit(c->ev, -ETIME);
+}
+
 static void over(void *arg)
 {
 	struct croft *c = arg;
@@ -58,12 +74,18 @@ static void over(void *arg)
 		if (vm_poweroff(m->vm, nothing, NULL, &e) < 0)
 			log_error("%s: %s", m->name, e.msg);
 	}
+	timer_arm(&patience, c->ev, GONE_S * 1000000ull, stuck, c);
 }
 
 void drain_begin(struct croft *c, unsigned patience_s)
 {
+	size_t orphans = inventory_orphans(c->inv)->n;
+
+	if (orphans)
+		printf("%zu guest%s without a VM run%s on: see the log, and orphans in vmctl host\n", orphans, orphans == 1 ? "" : "s",
+		       orphans == 1 ? "s" : "");
 	if (!alive(c)) {
-		printf("no VM of this home runs\n");
+		printf(orphans ? "no VM of this home runs but for that\n" : "no VM of this home runs\n");
 		sd_event_exit(c->ev, 0);
 		return;
 	}

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "map.h"
 #include "mem.h"
+#include "orphans.h"
 #include "run.h"
 #include "task.h"
 #include "text.h"
@@ -25,10 +26,12 @@ struct inventory {
 	struct machine **by_name;	/* sorted */
 	size_t n, cap;
 	uint32_t uid_next;		/* where to look for a free uid */
+	struct orphans orphans;
 };
 
 size_t inventory_len(const struct inventory *inv) { return inv->n; }
 struct machine *inventory_at(const struct inventory *inv, size_t i) { return inv->by_name[i]; }
+const struct field_vec *inventory_orphans(struct inventory *inv) { return orphans_now(&inv->orphans, inv->house.run_fd); }
 int inventory_run_fd(const struct inventory *inv) { return inv->house.run_fd; }
 
 /* Index of the first name >= @name. */
@@ -160,7 +163,7 @@ void inventory_rename(struct inventory *inv, struct machine *m, const char *name
 		vm_rename(m->vm, name);
 }
 
-/* A uid that no row has; uids are handed out in a circle, so that one is used again as late as possible. */
+/* A uid that no row has, and no guest that runs without a row; uids are handed out in a circle, so that one is used again as late as possible. */
 uint32_t inventory_free_uid(const struct inventory *inv)
 {
 	uint32_t first = inv->c->uid_base + UID_FIRST, count = inv->c->uid_count - UID_FIRST;
@@ -175,7 +178,7 @@ uint32_t inventory_free_uid(const struct inventory *inv)
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t n = (inv->uid_next + i) % count;
 
-		if (!(taken[n / 8] >> n % 8 & 1)) {
+		if (!(taken[n / 8] >> n % 8 & 1) && !orphans_have_uid(&inv->orphans, first + n)) {
 			((struct inventory *)inv)->uid_next = n + 1;
 			return first + n;
 		}
@@ -280,9 +283,12 @@ static void found(void *arg, const struct run_folder *r)
 	struct err e = {};
 
 	if (!m || !m->vm) {
-		log_warn("the run folder of VM %s has no row; a guest in it is left alone", r->uuid);
+		if (r->state == RUN_RUNNING)
+			orphans_add(&inv->orphans, r, m ? m->invalid : "there is no VM with its UUID in the database");
 		return;
 	}
+	if (r->state == RUN_UNKNOWN)
+		log_error("VM %s: its run folder cannot be read: %s", m->name, r->why.msg);
 	if (r->state == RUN_RUNNING) {
 		if (vm_attach(m->vm, NULL, NULL, &e) < 0)
 			log_error("VM %s runs but cannot be attached: %s", m->name, e.msg);
@@ -343,6 +349,7 @@ void inventory_free(struct inventory *inv)
 	vms_free(inv->vms);
 	map_free(inv->by_id);
 	close(inv->house.run_fd);
+	orphans_fini(&inv->orphans);
 	free(inv->by_name);
 	free(inv->shim);
 	free(inv);

@@ -49,6 +49,7 @@ void inventory_add(struct inventory *inv, struct machine *m);		/* taken */
 void inventory_remove(struct inventory *inv, struct machine *m);	/* and frees it */
 void inventory_rename(struct inventory *inv, struct machine *m, const char *name);
 uint32_t inventory_free_uid(const struct inventory *inv);		/* 0: none left */
+const struct field_vec *inventory_orphans(struct inventory *inv);	/* of orphan_fields: they run without a row; borrowed */
 int inventory_run_fd(const struct inventory *inv);			/* the folder <run>/vm; borrowed */
 
 struct machine *machine_new(struct croft *c);
