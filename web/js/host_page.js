@@ -31,7 +31,7 @@ function Capacity({ facts }) {
 		<li><div><b>Memory of running VMs</b><span>${bytes(memory)} of ${bytes(facts.memory_bytes)}</span></div>
 			<${Bar} label="Memory of running VMs" used=${memory} total=${facts.memory_bytes} /></li>
 		<li><div><b>CPUs of running VMs</b><span>${cpus} on ${facts.cpus}</span></div>
-			<${Bar} label="CPUs of running VMs" used=${cpus} total=${facts.cpus} /></li>
+			<${Bar} label="CPUs of running VMs" used=${cpus} total=${facts.cpus} full="fine" /></li>
 		${stores?.map(s => html`<li key=${s.id}><div><b><a href=${link('datastores', s.name)}>${s.name}</a></b>
 			<span>${s.status.capacity_bytes ? `${bytes(s.status.free_bytes)} free of ${bytes(s.status.capacity_bytes)}` : s.status.reason}</span></div>
 			<${Bar} label=${s.name} used=${s.status.capacity_bytes - s.status.free_bytes} total=${s.status.capacity_bytes} /></li>`)}

@@ -1,4 +1,4 @@
-// path_text.js: "[local] iso/debian.iso", which leads to its folder.
+// path_text.js: "[local] iso/debian.iso", which leads to its folder; a folder leads to itself.
 import { html } from './lib.js';
 import { can } from './store.js';
 import { link } from './router.js';
@@ -9,9 +9,9 @@ export function splitPath(path) {
 }
 export const joinPath = (store, path) => `[${store}] ${path}`;
 
-export function PathText({ path }) {
+export function PathText({ path, folder = false }) {
 	const p = splitPath(path);
 	if (!p || !can('storage.view'))
 		return html`<span class="path">${path}</span>`;
-	return html`<a class="path" href=${link('datastores', p.store, ...p.folder)}>${path}</a>`;
+	return html`<a class="path" href=${link('datastores', p.store, ...(folder ? p.path.split('/') : p.folder))}>${path}</a>`;
 }

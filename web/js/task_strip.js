@@ -2,7 +2,7 @@
 import { html, useState } from './lib.js';
 import { Icon } from './icons.js';
 import { can, isUnderWay, taskList } from './store.js';
-import { link } from './router.js';
+import { link, route } from './router.js';
 import { taskStateWords, taskWords } from './task_words.js';
 import { TaskTable } from './task_table.js';
 
@@ -18,7 +18,7 @@ function remembered() {
 
 export function TaskStrip() {
 	const [open, setOpen] = useState((remembered() ?? (innerHeight > 700 && innerWidth > 800 ? 'open' : 'shut')) === 'open');
-	if (!can('vm.view'))
+	if (!can('vm.view') || route.value.parts[0] === 'tasks')
 		return null;
 	const all = taskList.value;
 	const busy = all.filter(isUnderWay);

@@ -60,7 +60,7 @@ export function VmSummary({ vm }) {
 	<div class="columns">
 		<section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
 			config.description && ['Note', config.description],
-			['Runs by', accelWords[status.accel] ?? accelWanted[config.accel], status.accel_reason],
+			['Runs by', accelWords[status.accel] ?? (config.engine === 'sim' ? accelWords.sim : accelWanted[config.accel]), status.accel_reason],
 			['CPUs', `${config.cpus}`, config.cpu_model && `${config.cpu_model}, machine ${config.machine}`],
 			['Memory', bytes(config.memory_bytes)],
 			['Firmware', firmwareWords[config.firmware] ?? config.firmware],
@@ -79,7 +79,7 @@ export function VmSummary({ vm }) {
 				['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
 					end?.when && `${end.explanation}${end.signal ? `, signal ${end.signal}` : ''}`],
 				['ID', html`<span class="mono">${vm.id}</span>`],
-				vm.folder && ['Folder', html`<${PathText} path=${vm.folder} />`],
+				vm.folder && ['Folder', html`<${PathText} path=${vm.folder} folder />`],
 			]} />
 			${can('vm.console') && html`<p class="links"><a href=${link('vms', vm.name, 'serial')}><${Icon} name="serial" />Serial console</a></p>`}
 			</section>
