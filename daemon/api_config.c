@@ -1,9 +1,12 @@
 /* api_config.c: this host's configuration as one document, to be kept elsewhere and taken to another home: users (with
  * the hashes of their passwords) and VMs. Disks stay on their datastores; tokens and sessions are not carried. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include "access_state.h"
+#include "event.h"
 #include "inventory.h"
+#include "machine_check.h"
 #include "map.h"
 #include "mem.h"
 #include "routes.h"
@@ -13,11 +16,14 @@ struct config_user { char *name, *password_hash; int role; };
 struct config_vm { char *id, *name, *folder; struct field_vec labels; struct vm_spec config; };
 struct config_doc { uint64_t format; char *version; int64_t created; struct field_vec users, vms; };
 
+/* Nothing else is written by a backup, and other methods may cost a login as much as their author likes. */
+static bool is_hash(const char *s) { return strncmp(s, "$y$", 3) == 0; }
+
 #define USER(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct config_user, f), __VA_ARGS__ }
 static const struct field user_rows[] = {
 	USER(name, F_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 63, .check = text_is_name, .rule = "a name", .help = "of the user"),
 	USER(role, F_ENUM, .names = role_names, .help = "what the user may do"),
-	USER(password_hash, F_STR, .max = 256, .flags = FIELD_NULLABLE, .help = "yescrypt hash, or null"),
+	USER(password_hash, F_STR, .max = 256, .check = is_hash, .rule = "a yescrypt hash", .flags = FIELD_NULLABLE, .help = "yescrypt hash, or null"),
 	{}
 };
 static const struct fields user_fields = { "ConfigUser", sizeof(struct config_user), user_rows, "a user in a backup" };
@@ -88,6 +94,8 @@ static void api_backup(struct req *r)
 	req_reply_buf(r, 200, NULL, &b);
 }
 
+#define SKIPPED_MAX 500
+
 /* ---- restore: one transaction, all of it or nothing */
 
 struct restoring {
@@ -95,12 +103,17 @@ struct restoring {
 	struct machine **vms;			/* NULL: skipped */
 	char **labels, **configs;
 	struct user **users;			/* new ones; NULL: one of that name is there */
+	struct map *keys;			/* names, ids and folders of VMs, those of the document included */
+	size_t nskipped;
 	struct result result;
 };
 
-static void skip(struct restoring *rs, const char *what, const char *name, const char *why)
+static void skip(struct restoring *rs, const char *name, const char *why)
 {
-	*(char **)field_vec_add(&rs->result.skipped, sizeof(char *)) = xasprintf("%s %s: %s", what, name, why);
+	if (rs->nskipped++ < SKIPPED_MAX)
+		*(char **)field_vec_add(&rs->result.skipped, sizeof(char *)) = xasprintf("VM %s: %s", name, why);
+	else if (rs->nskipped == SKIPPED_MAX + 1)
+		*(char **)field_vec_add(&rs->result.skipped, sizeof(char *)) = xstrdup("and more that are not named here");
 }
 
 static char *text_of(const struct fields *f, const void *p)
@@ -112,33 +125,65 @@ static char *text_of(const struct fields *f, const void *p)
 	return buf_take(&b);
 }
 
+static struct machine *machine_of(struct croft *c, struct config_vm *v)
+{
+	struct machine *m = machine_new(c);
+	uint8_t uuid[16];
+
+	text_uuid(v->id, uuid);
+	text_uuid_format(uuid, m->id);		/* run folders bear it in lower case */
+	m->name = xstrdup(v->name);
+	m->folder = xstrdup(v->config.engine == VM_ENGINE_SIM ? "" : v->folder ?: "");
+	m->created_usec = now_usec();
+	m->labels = TAKE_VEC(v->labels);
+	m->spec = v->config;
+	v->config = (struct vm_spec){};
+	return m;
+}
+
+static int decide_vm(struct croft *c, struct restoring *rs, struct machine *m, size_t at, struct err *e)
+{
+	if (map_get(rs->keys, m->name) || map_get(rs->keys, m->id))
+		return fail(e, ERR_EXISTS, "a VM of this name or UUID is there already");
+	if (*m->folder && map_get(rs->keys, m->folder))
+		return fail(e, ERR_EXISTS, "its folder %s belongs to another VM", m->folder);
+	int r = machine_check_stored(m, rs->vms, at, e);
+
+	if (r == 0 && (m->uid = inventory_free_uid(c->inv)) == 0)
+		return fail(e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", c->uid_count, c->uid_base);
+	return r;
+}
+
+static void remember(struct restoring *rs, struct machine *m)
+{
+	map_set(rs->keys, m->name, m);
+	map_set(rs->keys, m->id, m);
+	if (*m->folder)
+		map_set(rs->keys, m->folder, m);
+}
+
 static void decide_vms(struct croft *c, struct restoring *rs)
 {
+	rs->keys = map_new();
+	for (size_t i = 0; i < inventory_len(c->inv); i++)
+		remember(rs, inventory_at(c->inv, i));
 	for (size_t i = 0; i < rs->doc->vms.n; i++) {
-		struct config_vm *v = &((struct config_vm *)rs->doc->vms.items)[i];
-		struct machine_input labels = { .labels = v->labels };
-		bool twice = false;
+		struct machine *m = machine_of(c, &((struct config_vm *)rs->doc->vms.items)[i]);
+		struct machine_input labels = { .labels = m->labels };
+		struct err e = {};
 
-		for (size_t k = 0; k < i && !twice; k++)
-			twice = rs->vms[k] && (strcmp(rs->vms[k]->name, v->name) == 0 || strcmp(rs->vms[k]->id, v->id) == 0);
-		if (twice || inventory_get(c->inv, v->name) || inventory_get(c->inv, v->id)) {
-			skip(rs, "VM", v->name, "a VM of this name or UUID is there already");
+		if (decide_vm(c, rs, m, i, &e) < 0) {
+			skip(rs, m->name, e.msg);
+			machine_free(m);
 			continue;
 		}
-		struct machine *m = rs->vms[i] = machine_new(c);
-
+		rs->vms[i] = m;
 		rs->labels[i] = text_of(&machine_labels_fields, &labels);
-		rs->configs[i] = text_of(&vm_spec_fields, &v->config);
-		snprintf(m->id, sizeof m->id, "%s", v->id);
-		m->name = xstrdup(v->name);
-		m->folder = xstrdup(v->folder ?: "");
-		m->created_usec = now_usec();
-		m->uid = inventory_free_uid(c->inv);
-		m->labels = TAKE_VEC(v->labels);
-		m->spec = v->config;
-		v->config = (struct vm_spec){};
+		rs->configs[i] = text_of(&vm_spec_fields, &m->spec);
+		remember(rs, m);
 		rs->result.vms++;
 	}
+	map_free(rs->keys);
 }
 
 static void decide_users(struct croft *c, struct restoring *rs)
@@ -204,9 +249,17 @@ static void restore_apply(struct change *ch)
 		u->revision++;
 		access_end_sessions(a, u, "");
 	}
-	for (size_t i = 0; i < rs->doc->vms.n; i++)
-		if (rs->vms[i])
-			inventory_add(ch->c->inv, TAKE(rs->vms[i]));
+	for (size_t i = 0; i < rs->doc->vms.n; i++) {
+		struct machine *m = TAKE(rs->vms[i]);
+		size_t n;
+
+		if (!m)
+			continue;
+		inventory_add(ch->c->inv, m);
+		const char *json = machine_json(m, &n);
+
+		event_post(ch->c, "vm.created", m->id, json, n);
+	}
 }
 
 static void restore_fini(struct change *ch, const struct err *e)
@@ -250,10 +303,32 @@ static bool keeps_an_admin(struct croft *c, const struct config_doc *doc)
 	return false;
 }
 
+/* One that stands there twice would be two users, and all of them must fit. */
+static int check_users(struct croft *c, const struct config_doc *doc, struct err *e)
+{
+	const struct config_user *u = doc->users.items;
+	struct map *seen = map_new();
+	size_t all = map_len(c->access->users);
+
+	for (size_t i = 0; i < doc->users.n && !e->code; i++) {
+		if (map_set(seen, u[i].name, (void *)u))
+			fail(e, ERR_INVALID, "the user %s stands twice in the document; nothing was changed", u[i].name);
+		else if (!access_user(c->access, u[i].name) && all++ >= USERS_MAX)
+			fail(e, ERR_STATE, "there would be more than %d users; nothing was changed", USERS_MAX);
+	}
+	map_free(seen);
+	return e->code ? -EINVAL : 0;
+}
+
 static void api_restore(struct req *r)
 {
 	struct croft *c = r->c;
+	struct err e = {};
 
+	if (check_users(c, r->in, &e) < 0) {
+		req_fail(r, &e);
+		return;
+	}
 	if (!keeps_an_admin(c, r->in)) {
 		req_failf(r, ERR_INVALID, "after this restore no user would be an admin; nothing was changed");
 		return;

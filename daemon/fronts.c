@@ -38,7 +38,7 @@
 struct front {
 	struct fronts *fs;
 	struct list in_fronts;
-	bool local, hello;
+	bool local, hello, leaving;
 	struct child *child;
 	struct door *door;
 	struct list reqs[BUCKETS];	/* by id */
@@ -151,6 +151,7 @@ static void idle_over(void *arg)
 		}
 	/* Who comes now gets a front of his own: this one is leaving. */
 	f->fs->local = NULL;
+	f->leaving = true;
 	child_kill(f->child, SIGTERM);
 }
 
@@ -185,7 +186,7 @@ static void body(struct req *r, const struct door_body *m, int fd)
 
 	if (fd < 0)
 		req_body(r, m->body.p, m->body.n);
-	else if (seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_WRITE) && file_read_fd(fd, 2 * 1024 * 1024, &text, &n) == 0)
+	else if (seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_WRITE) && file_read_fd(fd, req_body_max(r), &text, &n) == 0)
 		req_body(r, text, n);
 	else
 		req_failf(r, ERR_BAD_REQUEST, "the body cannot be read");
@@ -291,7 +292,7 @@ static void on_end(void *arg, int wstatus, const char *said)
 	struct fronts *fs = f->fs;
 	bool soon = now_usec() - f->started_usec < (int64_t)RESTART_USEC;
 
-	if (!fs->ending && !(f->local && WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGTERM))
+	if (!fs->ending && !f->leaving)
 		log_warn("croft-front ended (%s %d)%s%s", WIFSIGNALED(wstatus) ? "signal" : "exit",
 			 WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : WEXITSTATUS(wstatus), *said ? ": " : "", said);
 	if (f == fs->local)
@@ -307,6 +308,8 @@ static void on_door_end(void *arg, const char *why)
 {
 	struct front *f = arg;
 
+	if (!f->leaving && !f->fs->ending)
+		log_warn("the door of croft-front (pid %d) has ended: %s", (int)child_pid(f->child), why);
 	/* Its end as a process is what counts; one that lingers without a door is no use to anybody. */
 	child_kill(f->child, SIGKILL);
 }

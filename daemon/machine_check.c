@@ -76,8 +76,10 @@ static size_t add_forwards(const struct machine *m, struct forward *out)
 	return n;
 }
 
-/* Ports of the host are given out once. Most VMs have none, and then nobody else's are looked at. */
-static int check_forwards(const struct machine *as, const struct machine *self, struct err *e)
+/* Ports of the host are given out once. Most VMs have none, and then nobody else's are looked at. @more: VMs that are
+ * about to be added; NULLs among them are skipped. */
+static int check_forwards(const struct machine *as, const struct machine *self, struct machine *const *more, size_t nmore,
+			  struct err *e)
 {
 	const struct inventory *inv = as->c->inv;
 	size_t wanted = count_forwards(as), all = 0, taken = 0;
@@ -86,12 +88,16 @@ static int check_forwards(const struct machine *as, const struct machine *self, 
 		return 0;
 	for (size_t i = 0; i < inventory_len(inv); i++)
 		all += count_forwards(inventory_at(inv, i));
+	for (size_t i = 0; i < nmore; i++)
+		all += more[i] ? count_forwards(more[i]) : 0;
 	AUTO_FREE struct forward *want = xcalloc(wanted, sizeof *want), *have = xcalloc(all + 1, sizeof *have);
 
 	add_forwards(as, want);
 	for (size_t i = 0; i < inventory_len(inv); i++)
 		if (inventory_at(inv, i) != self)
 			taken += add_forwards(inventory_at(inv, i), have + taken);
+	for (size_t i = 0; i < nmore; i++)
+		taken += more[i] ? add_forwards(more[i], have + taken) : 0;
 	return forwards_conflict(want, wanted, have, taken, e);
 }
 
@@ -105,7 +111,43 @@ int machine_check_new(struct machine *m, struct err *e)
 			return fail_at(e, pointer, "a new disk needs size_bytes, or a source that it is copied from");
 		}
 	vm_spec_freeze(&m->spec, &m->c->host, m->id);
-	return at_config(e, vm_spec_check(&m->spec, &m->c->host, e)) ?: check_paths(m, e) ?: check_forwards(m, NULL, e);
+	return at_config(e, vm_spec_check(&m->spec, &m->c->host, e)) ?: check_paths(m, e) ?: check_forwards(m, NULL, NULL, 0, e);
+}
+
+/* A VM's files are in its folder, a top one, and nowhere else: with other paths it would take another VM's disks, and its
+ * deletion would delete them. */
+static int check_folder(const struct machine *m, struct err *e)
+{
+	const struct vm_spec *s = &m->spec;
+	char text[DSPATH_TEXT];
+	struct datastore *ds;
+	struct dspath p;
+	size_t n = strlen(m->folder);
+	int r = stores_path(m->c, m->folder, &ds, &p, e);
+
+	if (r < 0)
+		return r;
+	snprintf(p.datastore, sizeof p.datastore, "%s", ds->name);
+	dspath_format(&p, text);
+	if (!*p.path || strchr(p.path, '/') || strcmp(text, m->folder) != 0)
+		return fail(e, ERR_INVALID, "its folder %s is none that a VM has here", m->folder);
+	for (size_t i = 0; i < s->disks.n; i++) {
+		const char *path = VM_DISKS(s)[i].path;
+
+		if (!path || strncmp(path, m->folder, n) != 0 || path[n] != '/' || strchr(path + n + 1, '/'))
+			return fail(e, ERR_INVALID, "its disk %s is not in its folder %s", VM_DISKS(s)[i].name, m->folder);
+	}
+	return 0;
+}
+
+int machine_check_stored(struct machine *m, struct machine *const *more, size_t nmore, struct err *e)
+{
+	int r = m->spec.engine == VM_ENGINE_SIM ? 0 : check_folder(m, e);
+
+	if (r < 0)
+		return r;
+	vm_spec_freeze(&m->spec, &m->c->host, m->id);
+	return vm_spec_check(&m->spec, &m->c->host, e) ?: check_paths(m, e) ?: check_forwards(m, NULL, more, nmore, e);
 }
 
 static int same_disks(const struct machine *m, const struct machine *as, struct err *e)
@@ -128,5 +170,5 @@ int machine_check_changed(const struct machine *m, struct machine *as, struct er
 	if (r < 0)
 		return r;
 	vm_spec_freeze(&as->spec, &m->c->host, m->id);
-	return at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, e);
+	return at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, NULL, 0, e);
 }

@@ -4,5 +4,7 @@
 
 /* A new VM: generated values are filled in. Pointers are relative to the request ("/config/..."). */
 int machine_check_new(struct machine *m, struct err *e);
+/* One of another home's backup, which may say anything. @more: others that are about to be added with it. */
+int machine_check_stored(struct machine *m, struct machine *const *more, size_t nmore, struct err *e);
 /* A changed one: @as is @m as it would be. */
 int machine_check_changed(const struct machine *m, struct machine *as, struct err *e);

@@ -16,6 +16,7 @@
 #include "text.h"
 
 #define BODY_MAX	(1024 * 1024)
+#define STORED_MAX	(16 * BODY_MAX)	/* a backup of some thousand VMs */
 #define ANSWER_MAX	(64 * 1024 * 1024)
 #define WAIT_MAX_S	3600
 #define LANE_DEADLINE_USEC (30 * 1000000ull)
@@ -310,10 +311,12 @@ static void go(struct req *r)
 		req_retry(r);
 }
 
+size_t req_body_max(const struct req *r) { return r->route->flags & ROUTE_STORED ? STORED_MAX : BODY_MAX; }
+
 static int decode(struct req *r, const char *p, size_t n, struct err *e)
 {
 	if (n || !(r->route->flags & ROUTE_OPTIONAL)) {
-		r->json = json_parse(p, n, BODY_MAX, e);
+		r->json = json_parse(p, n, req_body_max(r), e);
 		if (!r->json)
 			return -EBADMSG;
 	} else {
@@ -399,9 +402,9 @@ static int check_body(const struct req *r, struct err *e)
 		fail(e, ERR_BAD_REQUEST, "%s %s needs a JSON body", r->head.method, r->head.path);
 		return err_hint(e, "its schema is in /api/v1/openapi.json");
 	}
-	if (has && r->head.content_length != DOOR_NO_LENGTH && r->head.content_length > BODY_MAX)
-		return fail(e, ERR_TOO_LARGE, "the body has %llu bytes; at most %d are taken here",
-			    (unsigned long long)r->head.content_length, BODY_MAX);
+	if (has && r->head.content_length != DOOR_NO_LENGTH && r->head.content_length > req_body_max(r))
+		return fail(e, ERR_TOO_LARGE, "the body has %llu bytes; at most %zu are taken here",
+			    (unsigned long long)r->head.content_length, req_body_max(r));
 	if ((rt->flags & ROUTE_SOCKET) && !r->head.websocket) {
 		fail(e, ERR_BAD_REQUEST, "%s is a WebSocket", r->head.path);
 		return err_hint(e, "open it with a WebSocket client, version 13");
@@ -514,7 +517,7 @@ void req_begin(struct croft *c, struct front *front, uint64_t id, const struct d
 		return;
 	}
 	if ((r->route->in || (r->route->flags & ROUTE_PATCH))) {
-		struct door_collect m = { .max = BODY_MAX };
+		struct door_collect m = { .max = req_body_max(r) };
 
 		if (!head->content_length) {
 			req_body(r, "", 0);

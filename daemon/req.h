@@ -45,6 +45,7 @@ void req_begin(struct croft *c, struct front *front, uint64_t id, const struct d
 /* A request of croftd itself, through the same tables, as admin. @json is taken. */
 void req_own(struct croft *c, const char *method, const char *path, json_t *json,
 	     void (*answered)(struct req *r, int status, const char *body, size_t n, void *arg), void *arg);
+size_t req_body_max(const struct req *r);			/* bytes of a JSON body that are taken */
 void req_body(struct req *r, const void *p, size_t n);		/* what COLLECT asked for */
 void req_gone(struct req *r);					/* the client has left */
 void req_retry(struct req *r);					/* call the handler again, from its start */
