@@ -63,6 +63,62 @@ static void api_list(struct req *r)
 		datastore_list(s->ds, folder, from, limit ?: 1, listed, r);
 }
 
+/* ---- files that VMs are made of */
+
+/* Does the text of a VM's row name this file? It may name the datastore by its id. */
+static bool names(const struct croft *c, const char *text, const struct store *s, const char *path)
+{
+	struct dspath p;
+	struct err e;
+
+	return text && dspath_parse(text, &p, &e) == 0 && strcmp(p.path, path) == 0 && stores_get(c, p.datastore) == s;
+}
+
+static bool in_folder(const struct machine *m, const struct store *s, const char *path)
+{
+	AUTO_FREE char *text = xasprintf("[%s] %s", s->ds->name, path);
+	size_t n = m->folder ? strlen(m->folder) : 0;
+
+	return n && strncmp(text, m->folder, n) == 0 && (text[n] == '/' || !text[n]);
+}
+
+static bool is_made_of(const struct machine *m, const struct store *s, const char *path)
+{
+	const struct vm_spec *sp = &m->spec;
+	bool hit = names(m->c, sp->kernel.image, s, path) || names(m->c, sp->kernel.initrd, s, path) || in_folder(m, s, path);
+
+	for (size_t i = 0; !hit && i < sp->cdroms.n; i++)
+		hit = names(m->c, VM_CDROMS(sp)[i].iso, s, path);
+	return hit;
+}
+
+int file_unused(const struct croft *c, const struct store *s, const char *path, struct err *e)
+{
+	for (size_t i = 0; i < inventory_len(c->inv); i++) {
+		const struct machine *m = inventory_at(c->inv, i);
+
+		if (!is_made_of(m, s, path))
+			continue;
+		fail(e, ERR_STATE, "[%s] %s is used by the VM %s", s->ds->name, path, m->name);
+		return err_hint(e, "change or delete %s first", m->name);
+	}
+	return 0;
+}
+
+/* A disk that a guest writes to is no file to be read: not by QEMU's rules, and torn for whoever reads it. */
+static int check_off(const struct croft *c, const struct store *s, const char *path, struct err *e)
+{
+	for (size_t i = 0; i < inventory_len(c->inv); i++) {
+		const struct machine *m = inventory_at(c->inv, i);
+
+		if (!m->vm || !vm_state_alive(vm_state(m->vm)) || !in_folder(m, s, path))
+			continue;
+		fail(e, ERR_STATE, "[%s] %s is in use: %s is %s", s->ds->name, path, m->name, vm_state_names[vm_state(m->vm)]);
+		return err_hint(e, "shut %s down first", m->name);
+	}
+	return 0;
+}
+
 /* ---- download */
 
 static int parse_range(const struct req *r, uint64_t size, uint64_t *from, uint64_t *n, struct err *e)
@@ -122,7 +178,7 @@ static void api_download(struct req *r)
 	struct store *s;
 	struct err e = {};
 
-	if (file_target(r, false, &s, &e) < 0)
+	if (file_target(r, false, &s, &e) < 0 || check_off(r->c, s, r->param[1], &e) < 0)
 		req_fail(r, &e);
 	else
 		datastore_open_file(s->ds, r->param[1], O_RDONLY, opened, r);
@@ -178,37 +234,12 @@ static void simple(struct req *r, const char *kind, void (*fn)(struct datastore 
 	fn(s->ds, r->param[1], done, t);
 }
 
-/* A file that a VM is made of is not deleted beneath it. */
-static bool used_by(const struct req *r, const struct store *s, const char **vm)
-{
-	AUTO_FREE char *text = xasprintf("[%s] %s", s->ds->name, r->param[1]);
-
-	for (size_t i = 0; i < inventory_len(r->c->inv); i++) {
-		const struct machine *m = inventory_at(r->c->inv, i);
-		size_t n = m->folder ? strlen(m->folder) : 0;
-		bool hit = (m->spec.kernel.image && strcmp(m->spec.kernel.image, text) == 0) ||
-			   (m->spec.kernel.initrd && strcmp(m->spec.kernel.initrd, text) == 0) ||
-			   (n && strncmp(text, m->folder, n) == 0 && (text[n] == '/' || !text[n]));
-
-		for (size_t k = 0; !hit && k < m->spec.cdroms.n; k++)
-			hit = VM_CDROMS(&m->spec)[k].iso && strcmp(VM_CDROMS(&m->spec)[k].iso, text) == 0;
-		if (hit) {
-			*vm = m->name;
-			return true;
-		}
-	}
-	return false;
-}
-
 static void api_delete(struct req *r)
 {
 	struct store *s = stores_get(r->c, r->param[0]);
 	struct err e = {};
-	const char *vm;
 
-	if (s && used_by(r, s, &vm)) {
-		fail(&e, ERR_STATE, "[%s] %s is used by the VM %s", s->ds->name, r->param[1], vm);
-		err_hint(&e, "change or delete %s first", vm);
+	if (s && file_unused(r->c, s, r->param[1], &e) < 0) {
 		req_fail(r, &e);
 		return;
 	}

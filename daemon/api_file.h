@@ -7,6 +7,8 @@
 
 /* The datastore of {datastore} and a checked {path...}; @top: "" is fine. */
 int file_target(struct req *r, bool top, struct store **ret, struct err *e);
+/* ERR_STATE when a VM is made of this file: then it is neither deleted nor replaced beneath it. */
+int file_unused(const struct croft *c, const struct store *s, const char *path, struct err *e);
 void file_event(struct change *ch, const char *kind, const struct store *s, const char *path);
 
 extern const struct fields upload_fields, upload_result_fields;

@@ -11,7 +11,7 @@
 #include "task.h"
 
 struct agent_view {
-	char *version, *hostname, *home;
+	char *version, *hostname, *home, *certificate_sha256;
 	int64_t started;
 	uint64_t pid, front_pid, uid_base, uid_count, vms, vms_running, tasks_open, loop_lag_max_us, db_waiting;
 	struct field_vec orphans;
@@ -23,6 +23,7 @@ static const struct field agent_rows[] = {
 	AGENT(version, F_STR, .help = "of Croft"),
 	AGENT(hostname, F_STR, .help = "name of this host"),
 	AGENT(home, F_STR, .help = "the folder of all state"),
+	AGENT(certificate_sha256, F_STR, .help = "SHA-256 of the TLS certificate, to be compared when it is to be trusted"),
 	AGENT(started, F_TIME, .help = "when croftd started"),
 	AGENT(pid, F_U64, .help = "of croftd"),
 	AGENT(front_pid, F_U64, .help = "of croft-front for the network, 0 while it is being restarted"),
@@ -55,7 +56,8 @@ static void api_host(struct req *r)
 
 	gethostname(name, sizeof name - 1);
 	v.agent = (struct agent_view){
-		.version = (char *)CROFT_VERSION, .hostname = name, .home = c->home, .started = c->started_usec,
+		.version = (char *)CROFT_VERSION, .hostname = name, .home = c->home,
+		.certificate_sha256 = c->certificate_sha256, .started = c->started_usec,
 		.pid = (uint64_t)getpid(), .front_pid = (uint64_t)fronts_pid(c->fronts, false), .uid_base = c->uid_base,
 		.uid_count = c->uid_count, .vms = inventory_len(c->inv), .orphans = *inventory_orphans(c->inv), .tasks_open = tasks_open(c),
 		.loop_lag_max_us = loop_lag_max_usec(), .db_waiting = db_waiting(c->db),

@@ -101,8 +101,10 @@ static int begin_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	text_uuid_random(rj->id);
 	r = db_exec(tx, e, "INSERT INTO uploads (id, user, target, size, durable, created) VALUES (?, ?, ?, ?, 0, ?)", "sssii", rj->id,
 		    rj->user, rj->target, rj->size, now_usec());
-	if (r == -EEXIST)
-		fail(e, ERR_BUSY, "somebody else is uploading to %s", rj->target);
+	if (r == -EEXIST) {
+		fail(e, ERR_BUSY, "somebody else has begun to upload to %s", rj->target);
+		return err_hint(e, "GET /api/v1/uploads shows it, and DELETE gives it up");
+	}
 	return r < 0 ? r : 0;
 }
 
@@ -124,6 +126,7 @@ static void row_free(struct row_job *rj)
 
 static void finish(struct uploading *u);
 static void arm_sync(struct uploading *u);
+static void forget(struct uploading *u, const struct err *why);
 
 static void after_sync(struct uploading *u)
 {
@@ -182,6 +185,10 @@ static void finished(void *arg, uint64_t size, const struct err *e)
 {
 	struct uploading *u = arg;
 
+	if (e && (e->code == ERR_INVALID || e->code == ERR_EXISTS)) {	/* no continuation makes it good */
+		forget(u, e);
+		return;
+	}
 	if (e) {
 		give_up(u, e);
 		return;
@@ -226,7 +233,7 @@ static void stored(struct req *r, uint64_t bytes, int error)
 		finish(u);
 }
 
-/* Nothing came of it: no row may stand in the way of the next one who uploads there. */
+/* Nothing came of it: neither a file nor a row may stand in the way of the next one who uploads there. */
 static void forgotten(struct db_job *j, const struct err *ignored)
 {
 	struct row_job *rj = (struct row_job *)j;
@@ -239,6 +246,19 @@ static int forget_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	return db_exec(tx, e, "DELETE FROM uploads WHERE id = ?", "s", ((struct row_job *)j)->id);
 }
 
+/* The file first: a row without one can be used again, a file without a row would be seen by nobody. */
+static void file_gone(void *arg, const struct err *e)
+{
+	struct row_job *rj = arg;
+
+	if (e) {
+		give_up(rj->u, &rj->why);
+		row_free(rj);
+	} else {
+		db_run(rj->u->c->db, &rj->job, forget_work, forgotten);
+	}
+}
+
 static void forget(struct uploading *u, const struct err *why)
 {
 	struct row_job *rj = xnew(row_job);
@@ -246,7 +266,7 @@ static void forget(struct uploading *u, const struct err *why)
 	rj->u = u;
 	rj->why = *why;
 	snprintf(rj->id, sizeof rj->id, "%s", u->plan.id);
-	db_run(u->c->db, &rj->job, forget_work, forgotten);
+	upload_abort(u->s->ds, &u->plan, file_gone, rj);
 }
 
 static void begun(void *arg, int *fd, const struct err *e)
@@ -254,7 +274,7 @@ static void begun(void *arg, int *fd, const struct err *e)
 	struct uploading *u = arg;
 
 	if (e) {
-		if (u->offset)
+		if (u->offset && e->code != ERR_EXISTS)
 			give_up(u, e);
 		else
 			forget(u, e);
@@ -317,6 +337,8 @@ static int prepare(struct uploading *u, struct req *r, struct err *e)
 
 	u->plan.bytes = r->head.content_length;
 	u->plan.replace = req_query(r, "replace", text) && strcmp(text, "true") == 0;
+	if (u->plan.replace && file_unused(r->c, u->s, r->param[1], e) < 0)
+		return -ENOTCONN;
 	if (r->head.upload_offset) {
 		u->resume = true;
 		if (text_u64(r->head.upload_offset, &u->offset) < 0)

@@ -9,6 +9,7 @@
 #include "certificate.h"
 #include "file.h"
 #include "mem.h"
+#include "text.h"
 
 #define PEM_MAX		65536
 #define YEARS		10
@@ -73,6 +74,26 @@ static int make(int dir, struct err *e)
 	return r;
 }
 
+/* What a client is asked to trust, and can compare. */
+static int fingerprint(const char *pem, char out[65])
+{
+	gnutls_datum_t text = { (void *)pem, (unsigned)strlen(pem) };
+	gnutls_x509_crt_t crt;
+	uint8_t sum[32];
+	size_t n = sizeof sum;
+	int rc = gnutls_x509_crt_init(&crt);
+
+	if (rc < 0)
+		return rc;
+	rc = gnutls_x509_crt_import(crt, &text, GNUTLS_X509_FMT_PEM);
+	if (rc >= 0)
+		rc = gnutls_x509_crt_get_fingerprint(crt, GNUTLS_DIG_SHA256, sum, &n);
+	gnutls_x509_crt_deinit(crt);
+	if (rc >= 0)
+		text_hex_format(sum, sizeof sum, out);
+	return rc;
+}
+
 int certificate_load(struct croft *c, struct err *e)
 {
 	AUTO_CLOSE int dir = file_open_dir(c->home_fd, "tls", true, 0700);
@@ -90,5 +111,9 @@ int certificate_load(struct croft *c, struct err *e)
 	}
 	if (r == 0)
 		r = file_read_at(dir, "key.pem", PEM_MAX, &c->key, &n);
-	return r < 0 ? fail_errno(e, r, "read %s/tls", c->home) : 0;
+	if (r < 0)
+		return fail_errno(e, r, "read %s/tls", c->home);
+	int rc = fingerprint(c->certificate, c->certificate_sha256);
+
+	return rc < 0 ? fail_tls(e, rc, "reading certificate.pem") : 0;
 }

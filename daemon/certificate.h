@@ -4,4 +4,4 @@
 #include "croft.h"
 #include "err.h"
 
-int certificate_load(struct croft *c, struct err *e);		/* fills c->certificate and c->key */
+int certificate_load(struct croft *c, struct err *e);		/* fills c->certificate, its sha256, and c->key */

@@ -24,6 +24,7 @@ struct croft {
 	bool stopping;
 	uint32_t uid_base, uid_count;	/* numeric uids of this home: front, shim, then the VMs */
 	char *certificate, *key;	/* PEM */
+	char certificate_sha256[65];	/* of the certificate in DER, as hex */
 	struct host host;
 	struct db *db;
 	struct lane *auth_lane;		/* hashes and NSS */

@@ -1,8 +1,10 @@
 """What a reader of croftd found wrong, each with the test that shows it."""
 import contextlib
 import copy
+import hashlib
 import os
 import sqlite3
+import ssl
 import uuid
 
 import pytest
@@ -155,3 +157,49 @@ def test_a_backup_of_thousands(fresh):
     assert len(kept["vms"]) == 3000
     again = api.ok("POST", "/config", kept)
     assert again["vms"] == 0 and len(again["skipped"]) == 501 and "more" in again["skipped"][-1]
+
+
+def uploads(api, target):
+    return [u for u in api.get("/uploads")["items"] if u["target"] == f"[local] {target}"]
+
+
+def leftovers(croft):
+    return [f for f in os.listdir(f"{croft.home}/datastores/local") if f.startswith(".croft-upload-")]
+
+
+def test_an_upload_that_comes_to_nothing_leaves_nothing(croft, api, name):
+    files = f"/datastores/local/files/{name}"
+    digest = {"Repr-Digest": "sha-256=:" + "A" * 43 + "=:"}
+    assert api.request("PUT", files, b"x" * 1000, digest).status == 422
+    assert not uploads(api, name) and not leftovers(croft)
+    with api.raw_socket() as cut:                # cut off: it may go on, so it stays
+        cut.sendall(f"PUT /api/v1{files} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n".encode() + b"x" * 500)
+        wait_for("it has begun", lambda: leftovers(croft))
+    assert uploads(api, name)
+    with open(f"{croft.home}/datastores/local/{name}", "w", encoding="ascii"):
+        pass                                    # somebody else makes a file of that name
+    wait_for("it is cut off", lambda: "name-taken" in api.problem(409, "PUT", files, b"x" * 1000)["type"])
+    assert not uploads(api, name) and not leftovers(croft)
+
+
+def test_what_a_vm_is_made_of_is_not_replaced(api, real):
+    disk = f"/datastores/local/files/{real['name']}/system.qcow2"
+    for path in ("/datastores/local/files/tiny.bin", disk):
+        assert "used by the VM" in api.problem(409, "PUT", f"{path}?replace=true", b"x")["detail"]
+    assert api.request("GET", disk).status == 200
+    api.post(f"/vms/{real['name']}/start")
+    assert "in use" in api.problem(409, "GET", disk)["detail"]
+    api.post(f"/vms/{real['name']}/poweroff")
+    assert api.request("GET", disk).status == 200
+
+
+def test_the_host_tells_its_certificate(croft, api):
+    with open(f"{croft.home}/tls/certificate.pem", encoding="ascii") as f:
+        der = ssl.PEM_cert_to_DER_cert(f.read())
+    assert api.get("/host")["agent"]["certificate_sha256"] == hashlib.sha256(der).hexdigest()
+
+
+def test_a_disk_is_no_larger_than_images_can_be(api, name):
+    config = {"disks": {"big": {"size_bytes": (16 << 40) + 512}}}
+    problem = api.problem(422, "POST", "/vms", {"name": name, "config": config})
+    assert problem["errors"][0]["pointer"] == "/config/disks/big/size_bytes"
