@@ -131,9 +131,9 @@ $(GUEST)/installer/initrd.gz: packaging/guest/installer packaging/guest/fetch
 	@echo "fetching Debian's installer for arm64 (about 130 MB)"
 	@packaging/guest/installer $(GUEST)/installer $(GUEST)/apt
 
-NODE_MODULES := tests/browser/node_modules/.package-lock.json
-$(NODE_MODULES): tests/browser/package-lock.json
-	@npm ci --silent --no-audit --no-fund --prefix tests/browser
+NODE_MODULES := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json))
+$(NODE_MODULES): %/node_modules/.package-lock.json: %/package-lock.json
+	@npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $*
 	@touch $@
 test-images: $(GUEST)/uefi.qcow2
 $(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
