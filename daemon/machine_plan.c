@@ -110,7 +110,13 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 	struct plan *p = arg;
 
 	if (e) {
-		end(p, e);
+		struct err named = *e;
+		char vars[DSPATH_TEXT];
+		const char *path = path_of(p, &p->l->argv.fds[p->at], vars);
+
+		fail(&named, e->code, "%s of %s cannot be opened: %s", path ?: "a file", p->m->name, e->msg);
+		err_hint(&named, "vmctl file ls shows what is on a datastore");
+		end(p, &named);
 		return;
 	}
 	p->fd = TAKE_FD(*fd);
