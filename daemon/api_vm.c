@@ -294,6 +294,8 @@ static int patched(struct req *r, struct machine *m, struct machine *as, struct 
 	as->labels = in.labels;
 	as->spec = in.config;
 	as->revision = m->revision + 1;
+	if (n == 0 && !as->name)
+		n = fail_at(e, "/name", "a VM has a name");
 	if (n == 0)
 		n = machine_check_changed(m, as, e);
 	return n;

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -5,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "file.h"
@@ -58,15 +60,40 @@ int home_lock(struct croft *c, int *pid, struct err *e)
 	return err_hint(e, "use it, end it with make stop, or start this one with another --home");
 }
 
+/* Does this process have the lock file open? Else the number in it is of one that ended long ago, and by now of a stranger. */
+static bool holds(const struct croft *c, int pid)
+{
+	char path[64];
+	struct stat want, st;
+	struct dirent *d;
+	bool found = false;
+
+	snprintf(path, sizeof path, "/proc/%d/fd", pid);
+	DIR *dir = fstatat(c->home_fd, "lock", &want, 0) == 0 ? opendir(path) : NULL;
+
+	if (!dir)
+		return false;
+	while (!found && (d = readdir(dir)))
+		found = fstatat(dirfd(dir), d->d_name, &st, 0) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino;
+	closedir(dir);
+	return found;
+}
+
 int home_end_other(struct croft *c, struct err *e)
 {
 	int pid, r = home_lock(c, &pid, e);
 
+	for (int tries = 0; r < 0 && !holds(c, pid) && tries < 50; tries++) {
+		usleep(20000);		/* it has just taken the lock, or is about to let go of it */
+		r = home_lock(c, &pid, e);
+	}
 	if (r == 0 || pid <= 0)
 		return r;
 	AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
+	if (!holds(c, pid))
+		return r;
 	if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0 && poll(&p, 1, END_MS) == 0)
 		return fail(e, ERR_TIMEOUT, "croftd (process %d) has not ended within %d s", pid, END_MS / 1000);
 	return home_lock(c, &pid, e);

@@ -248,6 +248,8 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 	if (!j || fields_decode(&vm_spec_fields, j, FIELDS_STORED, &m->spec, &e) < 0)
 		m->invalid = xasprintf("its row in the database cannot be read: %s", e.msg);
 	json_decref(j);
+	if (m->uid < 1000 && !m->invalid)	/* its guest would run as root, or as somebody of this host */
+		m->invalid = xasprintf("its row in the database has the uid %u, which is none for a VM", m->uid);
 	j = json_parse(db_text(q, 4), strlen(db_text(q, 4)), 1 << 20, &e);
 	if (j && fields_decode(&machine_labels_fields, j, FIELDS_STORED, &labels, &e) == 0)
 		m->labels = labels.labels;

@@ -79,7 +79,7 @@ static const struct field disk_rows[] = {
 	{ "path", F_STR, O(path), FIELD_CREATE_ONLY, STORE_RULE,
 	  .help = "Image file; one is made in the VM's folder when it is left out" },
 	{ "source", F_STR, O(source), FIELD_CREATE_ONLY, STORE_RULE, .help = "Image that is copied at creation" },
-	{ "size_bytes", F_U64, O(size_bytes), .max = 16 * TIB, .multiple = 512,
+	{ "size_bytes", F_U64, O(size_bytes), FIELD_CREATE_ONLY, .max = 16 * TIB, .multiple = 512,
 	  .help = "Capacity that the guest sees; 0: as large as its source" },
 	{ "format", F_ENUM, O(format), FIELD_CREATE_ONLY, .names = format_names, .def = "\"qcow2\"",
 	  .help = "Format of the image file; never guessed" },

@@ -5,11 +5,12 @@ import hashlib
 import os
 import sqlite3
 import ssl
+import subprocess
 import uuid
 
 import pytest
 import tiny
-from croft import wait_for
+from croft import O, wait_for
 
 
 @pytest.fixture
@@ -203,3 +204,34 @@ def test_a_disk_is_no_larger_than_images_can_be(api, name):
     config = {"disks": {"big": {"size_bytes": (16 << 40) + 512}}}
     problem = api.problem(422, "POST", "/vms", {"name": name, "config": config})
     assert problem["errors"][0]["pointer"] == "/config/disks/big/size_bytes"
+
+
+def test_a_patch_keeps_name_and_sizes(api, real):
+    path = f"/vms/{real['name']}"
+    assert api.problem(422, "PATCH", path, {"name": None})["errors"][0]["pointer"] == "/name"
+    larger = {"config": {"disks": {"system": {"size_bytes": 2 << 20}}}}
+    assert api.problem(422, "PATCH", path, larger)["errors"][0]["pointer"] == "/config/disks/system/size_bytes"
+
+
+def test_a_stop_ends_nobody_else(fresh):
+    """The lock file may name a process that ended long ago, and whose number is a stranger's now."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger_process:
+        with open(f"{fresh.home}/lock", "w", encoding="ascii") as f:
+            f.write(f"{stranger_process.pid}\n")
+        result = subprocess.run([f"{O}/croftd", "--home", fresh.home, "--stop"], capture_output=True, timeout=60, check=False)
+        assert result.returncode == 1 and stranger_process.poll() is None, result
+        stranger_process.kill()
+    with open(f"{fresh.home}/lock", "w", encoding="ascii") as f:
+        f.write(f"{fresh.process.pid}\n")
+
+
+def test_a_row_never_makes_a_guest_root(fresh, name):
+    api = fresh.client()
+    api.post("/vms", {"name": name, "config": {"engine": "sim"}})
+    fresh.end()
+    with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db:
+        db.execute("UPDATE vms SET uid = 0")
+        db.commit()
+    api = fresh.start().client()
+    assert "uid 0" in api.vm(name)["status"]["problem"]
+    assert "uid 0" in api.problem(409, "POST", f"/vms/{name}/start")["detail"]
