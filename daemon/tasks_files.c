@@ -366,10 +366,8 @@ static int clear_work(struct job *j, struct err *e)
 
 static void clear_done(struct job *j, const struct err *e)
 {
-	struct task *t = ((struct clearing *)j)->t;
-
-	free(j);
-	task_step_end(t, e);
+	task_step_end(((struct clearing *)j)->t, e);
+	free(j);		/* @e is in it */
 }
 
 static void run_clear(struct task *t)
