@@ -143,17 +143,11 @@ void vmfolder_describe(struct datastore *ds, const char *folder, const char *uui
 	dsjob_run(ds, &v->j, folder, 0, describe_work, describe_done);
 }
 
-static int remove_work(struct job *job, struct err *e)
+static int remove_marks(struct vmjob *v, struct err *e)
 {
-	struct vmjob *v = (struct vmjob *)job;
-	AUTO_CLOSE int folder = -1;
-	int r = file_remove_tree(v->j.dirfd, v->made);
+	AUTO_CLOSE int folder = dsjob_open_folder(v->j.dirfd, v->j.path, e);
+	int r;
 
-	if (r < 0 && r != -ENOENT)
-		return dsjob_fail(e, r, "remove", v->made);
-	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
-		return 0;
-	folder = dsjob_open_folder(v->j.dirfd, v->j.path, e);
 	if (folder < 0) {
 		r = folder;
 		folder = -1;
@@ -163,7 +157,21 @@ static int remove_work(struct job *job, struct err *e)
 		return dsjob_fail(e, errno, "delete the descriptor in", v->j.path);
 	if (unlinkat(folder, OWNER, 0) < 0 && errno != ENOENT)
 		return dsjob_fail(e, errno, "remove the mark in", v->j.path);
-	if (unlinkat(v->j.dirfd, v->j.path, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST)
+	return 0;
+}
+
+static int remove_work(struct job *job, struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+	int r = file_remove_tree(v->j.dirfd, v->made);
+
+	if (r < 0 && r != -ENOENT)
+		return dsjob_fail(e, r, "remove", v->made);
+	if (is_owner(v->j.dirfd, v->j.path, v->uuid) && (r = remove_marks(v, e)) < 0)
+		return r;
+	/* Without a mark it is somebody else's, and then not empty; or a crash came between the mark and this. */
+	if (unlinkat(v->j.dirfd, v->j.path, AT_REMOVEDIR) < 0 && errno != ENOTEMPTY && errno != EEXIST && errno != ENOENT &&
+	    errno != ENOTDIR)
 		return dsjob_fail(e, errno, "remove the folder", v->j.path);
 	r = file_sync_dir(v->j.dirfd);
 	return r < 0 ? dsjob_fail(e, r, "make durable the removal of", v->j.path) : 0;

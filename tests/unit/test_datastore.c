@@ -336,6 +336,21 @@ TEST(a_crash_while_the_folder_was_made)
 	ds_stop();
 }
 
+TEST(a_crash_while_the_folder_was_removed)
+{
+	if (!ds_start(NULL))
+		return;
+	mkdir(in_home("web"), 0700);		/* its mark is gone already */
+	vmfolder_remove(ds, "web", VM1, on_answer, NULL);
+	eq_int(await(), 0);
+	ok(!there("web"));
+	eq_int(make_folder("web", VM2), 0);	/* and what is another's stays */
+	vmfolder_remove(ds, "web", VM1, on_answer, NULL);
+	eq_int(await(), 0);
+	ok(there("web/.croft-vm"));
+	ds_stop();
+}
+
 TEST(the_descriptor)
 {
 	if (!ds_start(NULL))
