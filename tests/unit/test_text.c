@@ -213,19 +213,17 @@ TEST(text_globs)
 	ok(!text_glob("ab*bc", "abc") && text_glob("**a**", "a") && !text_glob("*a*", "b"));
 	ok(text_glob("*ab*ab*", "abab") && !text_glob("*ab*ab*", "aba") && text_glob("a.?[", "a.?["));
 
-	/* What makes naive matchers explode. */
+	/* What makes naive matchers explode: they would meet the runner's deadline. */
 	AUTO_FREE char *s = xmalloc(200001), *p = xmalloc(200001);
 	memset(s, 'a', 200000);
 	for (int i = 0; i < 200000; i++)
 		p[i] = i % 2 ? '*' : 'a';
 	s[200000] = p[200000] = '\0';
-	int64_t start = mono_usec();
 	ok(text_glob(p, s));
 	memset(p, 'a', 99999);
 	p[0] = '*';
 	strcpy(p + 99999, "b*");
 	ok(!text_glob(p, s));
-	ok(mono_usec() - start < 5000000);
 }
 
 TEST(text_const_eq_compares)
