@@ -263,8 +263,17 @@ static void on_asked(void *arg, json_t *result, const struct err *e)
 {
 	struct vm_op *op = arg;
 	struct vm *vm = op->vm;
+	struct guest *g = vm->run;
 	enum vm_event seen = asks[op->ask].seen;
+	struct err silent;
 
+	if (e && e->code == ERR_TIMEOUT) {
+		fail(&silent, ERR_TIMEOUT, "VM \"%s\": QEMU (process %d) has not answered \"%s\" within %u s", vm->name,
+		     g->keeper ? (int)keeper_proc(g->keeper)->pid : 0, vm_event_name(op->ask),
+		     (unsigned)(vm->vms->how.answer_usec / 1000000));
+		err_hint(&silent, "it may still do so when it can again; vmctl poweroff %s ends it at once", vm->name);
+		e = &silent;
+	}
 	vm_op_end(op, e);
 	if (e && e->code == ERR_TIMEOUT)
 		guest_silent(vm->run, e->msg);

@@ -172,7 +172,7 @@ class Client:
         return Console(self.websocket(ticket["url"]))
 
     def events(self, after=None, query=""):
-        """Follows the events (SSE): a generator of (id, kind, data). Close it to leave."""
+        """Follows the events (SSE), from now on: a generator of (id, kind, data). Close it to leave."""
         connection = self.connection()
         headers = {**self.headers, "Accept": "text/event-stream"}
         if after is not None:
@@ -180,6 +180,10 @@ class Client:
         connection.request("GET", f"/api/v1/events{query}", headers=headers)
         response = connection.getresponse()
         assert response.status == 200, Answer(response)
+        return self.read_events(connection, response)
+
+    @staticmethod
+    def read_events(connection, response):
         with contextlib.closing(connection):
             event = {}
             for line in iter(response.readline, b""):
