@@ -416,12 +416,15 @@ def named(tmp_path_factory):
     with croftd() as c:
         c.end()
         binds = " && ".join(f"mount --bind {folder}/{f} /etc/{f}" for f in ("passwd", "group"))
-        command = f"{binds} && exec \"$@\""
+        # In a chroot / is no mount point, and can't be made private: a copy of the tree on /proc can.
+        command = f"""if mount --make-rprivate / 2>/dev/null; then in=; else
+            mount --make-private /proc && mount --rbind / /proc && in="chroot /proc"; fi
+            exec $in /bin/sh -c 'mount --make-rprivate / && {binds} && exec "$@"' sh "$@" """
         real = subprocess.Popen
 
         def inside(argv, **how):
             if argv[0].endswith("/croftd"):
-                argv = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", command, "sh", *argv]
+                argv = ["/usr/bin/unshare", "-m", "--propagation", "unchanged", "/bin/sh", "-c", command, "sh", *argv]
             return real(argv, **how)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(subprocess, "Popen", inside)

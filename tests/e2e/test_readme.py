@@ -63,6 +63,7 @@ LEAVE = b"\x1d"
 def test_a_first_vm(demo, tmp_path):
     user = User(demo, tmp_path)
     ls, console, create, info, rm = commands("A first VM")
+    demo.client().wait_state("demo", "running")
     assert "demo" in user.run(ls)
     user.console(console, (b"demo:~# ", b"echo a$((6*7))b\n"), (b"a42b", LEAVE))
     user.run(create)
