@@ -105,6 +105,19 @@ int file_unused(const struct croft *c, const struct store *s, const char *path, 
 	return 0;
 }
 
+int file_outside_vms(const struct croft *c, const struct store *s, const char *path, struct err *e)
+{
+	for (size_t i = 0; i < inventory_len(c->inv); i++) {
+		const struct machine *m = inventory_at(c->inv, i);
+
+		if (!in_folder(m, s, path))
+			continue;
+		fail(e, ERR_STATE, "[%s] %s would be in the folder of the VM %s", s->ds->name, path, m->name);
+		return err_hint(e, "put it elsewhere: that folder is Croft's own");
+	}
+	return 0;
+}
+
 /* A disk that a guest writes to is no file to be read: not by QEMU's rules, and torn for whoever reads it. */
 static int check_off(const struct croft *c, const struct store *s, const char *path, struct err *e)
 {
@@ -114,7 +127,7 @@ static int check_off(const struct croft *c, const struct store *s, const char *p
 		if (!m->vm || !vm_state_alive(vm_state(m->vm)) || !in_folder(m, s, path))
 			continue;
 		fail(e, ERR_STATE, "[%s] %s is in use: %s is %s", s->ds->name, path, m->name, vm_state_names[vm_state(m->vm)]);
-		return err_hint(e, "shut %s down first", m->name);
+		return err_hint(e, "vmctl shutdown %s first", m->name);
 	}
 	return 0;
 }
@@ -161,7 +174,10 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 	if (e || ranged < 0 || !s) {
 		if (!e && !s)
 			fail(&err, ERR_NOT_FOUND, "the datastore is gone");
-		req_fail(r, e ?: &err);
+		char total[64];
+
+		snprintf(total, sizeof total, "Content-Range: bytes */%llu\r\n", (unsigned long long)size);
+		req_fail_with(r, e ?: &err, ranged < 0 ? total : NULL);
 		return;
 	}
 	int len = snprintf(headers, sizeof headers, "Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\n"
@@ -246,7 +262,16 @@ static void api_delete(struct req *r)
 	simple(r, "file.deleted", datastore_delete);
 }
 
-static void api_mkdir(struct req *r) { simple(r, "file.created", datastore_mkdir); }
+static void api_mkdir(struct req *r)
+{
+	struct store *s = stores_get(r->c, r->param[0]);
+	struct err e = {};
+
+	if (s && file_outside_vms(r->c, s, r->param[1], &e) < 0)
+		req_fail(r, &e);
+	else
+		simple(r, "file.created", datastore_mkdir);
+}
 
 static const struct route_query list_query[] = {
 	{ "path", "string", "the folder; the top one when left out" },

@@ -16,3 +16,4 @@ extern const struct route_query upload_query[];
 void api_upload(struct req *r);
 void api_upload_list(struct req *r);
 void api_upload_delete(struct req *r);
+int file_outside_vms(const struct croft *c, const struct store *s, const char *path, struct err *e);	/* nothing is put there */

@@ -337,6 +337,8 @@ static int prepare(struct uploading *u, struct req *r, struct err *e)
 
 	u->plan.bytes = r->head.content_length;
 	u->plan.replace = req_query(r, "replace", text) && strcmp(text, "true") == 0;
+	if (file_outside_vms(r->c, u->s, r->param[1], e) < 0)
+		return -ENOTCONN;
 	if (u->plan.replace && file_unused(r->c, u->s, r->param[1], e) < 0)
 		return -ENOTCONN;
 	if (r->head.upload_offset) {

@@ -164,10 +164,12 @@ void req_reply_fd(struct req *r, int status, const char *headers, int memfd)
 
 void req_no_content(struct req *r) { req_reply(r, 204, NULL, "", 0); }
 
-void req_fail(struct req *r, const struct err *e)
+void req_fail(struct req *r, const struct err *e) { req_fail_with(r, e, NULL); }
+
+void req_fail_with(struct req *r, const struct err *e, const char *more)
 {
 	struct buf b AUTO_BUF = BUF_INIT(16384);
-	char headers[256];
+	char headers[320];
 	size_t n = (size_t)snprintf(headers, sizeof headers, "Content-Type: application/problem+json\r\nCache-Control: no-store\r\n");
 
 	if (e->code == ERR_UNAUTHENTICATED)
@@ -175,7 +177,9 @@ void req_fail(struct req *r, const struct err *e)
 	if (e->code == ERR_METHOD && *e->hint)
 		n += (size_t)snprintf(headers + n, sizeof headers - n, "Allow: %s\r\n", e->permission);
 	if (e->retry_after_s)
-		snprintf(headers + n, sizeof headers - n, "Retry-After: %u\r\n", e->retry_after_s);
+		n += (size_t)snprintf(headers + n, sizeof headers - n, "Retry-After: %u\r\n", e->retry_after_s);
+	if (more)
+		snprintf(headers + n, sizeof headers - n, "%s", more);
 	if (e->code == ERR_INTERNAL)
 		log_error("request %llu (%s %s): %s", (unsigned long long)r->number, r->head.method, r->head.path, e->msg);
 	if (e->code == ERR_METHOD) {

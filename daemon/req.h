@@ -57,6 +57,7 @@ void req_reply_buf(struct req *r, int status, const char *headers, struct buf *j
 void req_reply_fd(struct req *r, int status, const char *headers, int memfd);	/* @memfd owned, sealed, JSON */
 void req_no_content(struct req *r);
 void req_fail(struct req *r, const struct err *e);
+void req_fail_with(struct req *r, const struct err *e, const char *headers);	/* and more headers */
 void req_failf(struct req *r, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void req_object(struct req *r, int status, uint64_t revision, const char *json, size_t n);	/* with ETag, or 304 */
 void req_store(struct req *r, int fd, const char *lane, uint64_t offset, uint64_t max,

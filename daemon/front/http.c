@@ -45,6 +45,7 @@ enum phase {
 struct conn {
 	int fd;				/* MHD's */
 	sd_event_source *watch;
+	bool half, leaves;		/* the client has closed its sending side; that means that it has left */
 	struct xchg *x;
 	struct due slow;		/* the next head must be here by then; or the end of draining */
 	char *ticket;
@@ -373,6 +374,16 @@ static void on_head(struct xchg *x, const char *method, const char *version)
 		x->phase = P_ASK;	/* MHD keeps a connection only if it is answered in the second call */
 }
 
+/* After a short read MHD waits for the next edge of its epoll; the end of the client's sending may have been told along
+ * with the bytes before it, so that none comes. A connection that is resumed is read again. */
+static void nudge(struct xchg *x)
+{
+	if (x->suspended || (x->phase != P_BODY && x->phase != P_DISCARD && x->phase != P_DRAIN))
+		return;
+	suspend(x);
+	http_go(x);
+}
+
 static void on_body(struct xchg *x, const char *p, size_t *n)
 {
 	size_t took = x->part && x->part->take ? x->part->take(x, p, *n) : 0;
@@ -383,6 +394,8 @@ static void on_body(struct xchg *x, const char *p, size_t *n)
 	*n -= took;
 	if (*n)
 		suspend(x);
+	else if (x->conn->half)
+		nudge(x);
 }
 
 static void on_whole(struct xchg *x)
@@ -493,6 +506,12 @@ static int on_hangup(sd_event_source *s, int fd, uint32_t events, void *arg)
 	struct conn *c = arg;
 
 	loop_what("HTTP hang-up");
+	if (!(events & (EPOLLHUP | EPOLLERR)) && !c->leaves) {
+		c->half = true;
+		if (c->x)
+			nudge(c->x);
+		return 0;
+	}
 	sd_event_source_set_enabled(s, SD_EVENT_OFF);
 	if (c->x)
 		http_abort(c->x);
@@ -501,6 +520,7 @@ static int on_hangup(sd_event_source *s, int fd, uint32_t events, void *arg)
 
 void http_watch(struct xchg *x)
 {
+	x->conn->leaves = true;
 	if (x->conn->watch)
 		sd_event_source_set_io_events(x->conn->watch, EPOLLRDHUP | EPOLLET);
 }
@@ -511,7 +531,7 @@ static void on_connection(void *arg, struct MHD_Connection *con, void **ctx, enu
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
 		c = *ctx = TAKE(adding);
-		sd_event_add_io(front.ev, &c->watch, c->fd, EPOLLET, on_hangup, c);	/* HUP and ERR are always told */
+		sd_event_add_io(front.ev, &c->watch, c->fd, EPOLLRDHUP | EPOLLET, on_hangup, c);
 		due_set(&first_heads, &c->slow, (uint64_t)front.head_timeout_ms * 1000);
 	} else if (c) {
 		due_clear(&c->slow);
