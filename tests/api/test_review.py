@@ -186,7 +186,7 @@ def test_an_upload_that_comes_to_nothing_leaves_nothing(croft, api, name):
 def test_what_a_vm_is_made_of_is_not_replaced(api, real):
     disk = f"/datastores/local/files/{real['name']}/system.qcow2"
     for path in ("/datastores/local/files/tiny.bin", disk):
-        assert "used by the VM" in api.problem(409, "PUT", f"{path}?replace=true", b"x")["detail"]
+        assert "the VM r" in api.problem(409, "PUT", f"{path}?replace=true", b"x")["detail"]
     assert api.request("GET", disk).status == 200
     api.post(f"/vms/{real['name']}/start")
     assert "in use" in api.problem(409, "GET", disk)["detail"]
