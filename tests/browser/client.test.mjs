@@ -55,6 +55,8 @@ visit('create, power and delete from the page', async (v, page) => {
 	assert.equal(config.disks.disk0.size_bytes, 1024 ** 3);
 	assert.equal(config.cdroms.cd0.iso, '[local] none.iso');
 	assert.deepEqual(config.nics.net0.forwards, [{ protocol: 'tcp', host_address: '127.0.0.1', host_port: 2345, guest_port: 22 }]);
+	await page.getByRole('region', { name: 'Recent tasks' }).getByRole('row').filter({ hasText: 'Create VM' })
+		.filter({ hasText: 'wren' }).filter({ hasText: 'Completed' }).first().waitFor();
 	await page.getByRole('button', { name: 'More' }).click();
 	await page.getByRole('menuitem', { name: 'Delete VM' }).click();
 	await page.getByRole('dialog').getByText('1 disk (disk0)').waitFor();
