@@ -25,6 +25,8 @@ static int check_path(struct croft *c, const char *text, const char *pointer, st
 
 	if (r < 0)
 		snprintf(e->pointer, sizeof e->pointer, "%s", pointer);
+	if (r < 0 && !*e->hint)
+		err_hint(e, "a path looks like [local] folder/file; GET /api/v1/datastores/local/files lists what is there");
 	return r;
 }
 
@@ -101,15 +103,36 @@ static int check_forwards(const struct machine *as, const struct machine *self, 
 	return forwards_conflict(want, wanted, have, taken, e);
 }
 
+/* What is made, is made in the VM's folder, and is qcow2. */
+static int check_new_disk(const struct vm_disk *d, struct err *e)
+{
+	char pointer[96];
+
+	if (d->path) {
+		snprintf(pointer, sizeof pointer, "/config/disks/%.60s/path", d->name);
+		fail_at(e, pointer, "the path of a new disk is not chosen: it is made in the VM's folder");
+		return err_hint(e, "leave path out; to begin with an image, name it as source, from which it is copied");
+	}
+	if (d->format != VM_FORMAT_QCOW2) {
+		snprintf(pointer, sizeof pointer, "/config/disks/%.60s/format", d->name);
+		fail_at(e, pointer, "new disks are qcow2");
+		return err_hint(e, "leave format out; a raw image (.img, .raw) can be the source");
+	}
+	if (d->size_bytes || d->source)
+		return 0;
+	snprintf(pointer, sizeof pointer, "/config/disks/%.60s", d->name);
+	fail_at(e, pointer, "a new disk needs size_bytes, or a source that it is copied from");
+	return err_hint(e, "size_bytes is the capacity that the guest sees; GET /api/v1/datastores/local/files lists images");
+}
+
 int machine_check_new(struct machine *m, struct err *e)
 {
-	for (size_t i = 0; i < m->spec.disks.n; i++)
-		if (!VM_DISKS(&m->spec)[i].size_bytes && !VM_DISKS(&m->spec)[i].source) {
-			char pointer[96];
+	int r = 0;
 
-			snprintf(pointer, sizeof pointer, "/config/disks/%.63s", VM_DISKS(&m->spec)[i].name);
-			return fail_at(e, pointer, "a new disk needs size_bytes, or a source that it is copied from");
-		}
+	for (size_t i = 0; r == 0 && i < m->spec.disks.n; i++)
+		r = check_new_disk(&VM_DISKS(&m->spec)[i], e);
+	if (r < 0)
+		return r;
 	vm_spec_freeze(&m->spec, &m->c->host, m->id);
 	return at_config(e, vm_spec_check(&m->spec, &m->c->host, e)) ?: check_paths(m, e) ?: check_forwards(m, NULL, NULL, 0, e);
 }

@@ -1,4 +1,5 @@
 /* vm.c: the VM object: asks in, completions and changes out. What drives the guest is behind engine.h. */
+#include <string.h>
 #include "engine.h"
 #include "file.h"
 #include "launch.h"
@@ -280,6 +281,21 @@ static void enter(struct vm *vm, enum vm_state s)
 		vms_join(vm);
 }
 
+static void say_ended(struct vm_op *op)
+{
+	const struct vm *vm = op->vm;
+	const char *words = vm_last_words(vm->last->message), *how = op->ask == VM_ASK_START ? "did not start" : "has ended";
+
+	if (!op->err.code && strstr(words, "lock") && strstr(words, "ailed to get")) {
+		fail(&op->err, ERR_BUSY, "VM \"%s\" %s: something else has opened one of its disks (%s)", vm->name, how, words);
+		err_hint(&op->err, "a disk belongs to one VM; shut the other one down");
+	} else if (!op->err.code) {
+		fail(&op->err, ERR_INTERNAL, "VM \"%s\" %s: %s", vm->name, how, vm_why_help(vm->last->why));
+		if (*words)
+			err_hint(&op->err, "QEMU said: %s", words);
+	}
+}
+
 /* What a start, an attach and a poweroff wait for is a state. */
 static bool is_settled(struct vm_op *op)
 {
@@ -291,11 +307,8 @@ static bool is_settled(struct vm_op *op)
 		return false;
 	if (vm->state == VM_DEGRADED)
 		fail(&op->err, ERR_TIMEOUT, "VM \"%s\" runs, but its monitor does not answer", vm->name);
-	if (vm->state == VM_OFF && !op->err.code)
-		fail(&op->err, ERR_INTERNAL, "VM \"%s\" %s: %s", vm->name,
-		     op->ask == VM_ASK_START ? "did not start" : "has ended", vm_why_help(vm->last->why));
-	if (vm->state == VM_OFF && *vm->last->message)
-		err_hint(&op->err, "QEMU said: %s", vm->last->message);
+	if (vm->state == VM_OFF)
+		say_ended(op);
 	return vm->state != VM_STARTING && vm->state != VM_ATTACHING && vm->state != VM_ENDING;
 }
 

@@ -149,6 +149,7 @@ bool vm_can(const struct vm *vm, enum vm_event ask);	/* would it be taken right 
 /* What is known of a run that ended before this croftd began (end.json, the database). Only while off. */
 void vm_set_last(struct vm *vm, const struct vm_last *last);
 /* A run that ended unseen (run_scan found RUN_ENDED or RUN_HISTORY) -> what there is to know about it. */
+const char *vm_last_words(const char *message);	/* the part of what QEMU said that is for people */
 void vm_last_from_run(const struct run_folder *r, struct vm_last *ret);
 
 struct vm_launch;			/* launch.h; the sim needs none: NULL */

@@ -84,6 +84,16 @@ static void keep_tail(char *to, size_t cap, const char *said)
 	to[n] = '\0';
 }
 
+const char *vm_last_words(const char *message)
+{
+	const char *at;
+
+	while ((at = strstr(message, "}: ")))	/* -blockdev {...}: what is wrong */
+		message = at + 3;
+	at = strstr(message, "qemu-system-aarch64: ");
+	return at ? at + strlen("qemu-system-aarch64: ") : message;
+}
+
 void vm_last_from_end(const struct vm_end *end, struct vm_last *ret)
 {
 	*ret = (struct vm_last){ .when_usec = end->at_usec ? end->at_usec : now_usec(), .exit_code = -1 };

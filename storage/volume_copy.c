@@ -72,9 +72,11 @@ static int open_work(struct job *job, struct err *e)
 		return r;
 	if (!c->bytes)
 		c->bytes = c->info.virtual_bytes;
-	if (c->bytes < c->info.virtual_bytes)
-		return fail(e, ERR_INVALID, "the disk would be smaller than the image, which has %llu bytes",
-			    (unsigned long long)c->info.virtual_bytes);
+	if (c->bytes < c->info.virtual_bytes) {
+		fail(e, ERR_INVALID, "the disk would have %llu bytes, which is less than the image \"%.150s\" has (%llu)",
+		     (unsigned long long)c->bytes, c->j.path, (unsigned long long)c->info.virtual_bytes);
+		return err_hint(e, "leave size_bytes out, and it will be as large as the image");
+	}
 	return 0;
 }
 
