@@ -41,6 +41,14 @@ def front_pids(house):
     return [pid for pid, name in house.processes() if name == "croft-front"]
 
 
+def kill_fronts(house):
+    """Kills them, and waits until croftd has seen it: a local client that is handed to a front as it dies is cut off."""
+    pids, ended = front_pids(house), house.log.count("croft-front ended")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_for("croftd sees it", lambda: house.log.count("croft-front ended") == ended + len(pids))
+
+
 def stopped(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         return f.read().rpartition(")")[2].split()[0] == "T"
@@ -82,8 +90,7 @@ def test_events_go_on_after_the_front_was_killed(house):
     with contextlib.closing(house.client().events()) as stream:
         api.ok("PATCH", "/vms/vm", {"labels": {"a": "1"}})
         last = int(next(stream)[0])
-        for pid in front_pids(house):
-            os.kill(pid, signal.SIGKILL)
+        kill_fronts(house)
         with contextlib.suppress(http.client.IncompleteRead):
             assert list(stream) == []       # it ends, and does not hang
     api = house.client()
@@ -96,8 +103,7 @@ def test_events_go_on_after_the_front_was_killed(house):
 def test_a_console_is_opened_again_with_its_history(house):
     console = house.client().console("vm")
     echo(console, "before the front died")
-    for pid in front_pids(house):
-        os.kill(pid, signal.SIGKILL)
+    kill_fronts(house)
     console = house.client().console("vm")
     console.until(b"before the front died")
     echo(console, "and after it")
@@ -111,8 +117,7 @@ def test_a_request_under_way_when_the_front_dies_is_done_or_not(house):
         client = house.client()
         client.http.request("POST", "/api/v1/vms", f'{{"name":"half{i}","config":{{"engine":"sim"}}}}',
                             {"Content-Type": "application/json"})
-        for pid in front_pids(house):
-            os.kill(pid, signal.SIGKILL)
+        kill_fronts(house)
         with contextlib.suppress(Exception):
             client.http.getresponse()
         api = house.client()
