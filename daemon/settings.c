@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
 #include <stdio.h>
@@ -19,12 +20,13 @@ static int setting_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct setting *s = (struct setting *)j;
 	struct db_rows *q;
-	int r = db_exec(tx, e, "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", "ss", s->key, s->value);
+	int r = !s->value ? 0 : db_exec(tx, e, "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", "ss",
+					s->key, s->value);
 
 	if (r < 0)
 		return r;
 	s->was_there = r == 0;
-	if ((r = db_query(tx, &q, e, "SELECT value FROM settings WHERE key = ?", "s", s->key)) < 0 || (r = db_next(q, e)) < 0)
+	if ((r = db_query(tx, &q, e, "SELECT value FROM settings WHERE key = ?", "s", s->key)) < 0 || (r = db_next(q, e)) <= 0)
 		return r;
 	snprintf(s->found, sizeof s->found, "%s", db_text(q, 0));
 	db_done(q);
@@ -48,17 +50,57 @@ static bool mapped(uint64_t first, uint64_t count)
 	return false;
 }
 
+/* Does a process run as one of them? Then it is another home's, or a container's. */
+static bool in_use(uint64_t first, uint64_t count)
+{
+	DIR *d = opendir("/proc");
+	bool found = false;
+	uint64_t pid;
+
+	for (struct dirent *at; d && !found && (at = readdir(d)); ) {
+		char path[40];
+		AUTO_FREE char *text = NULL;
+		unsigned long long uid;
+
+		if (text_u64(at->d_name, &pid) < 0)
+			continue;
+		snprintf(path, sizeof path, "/proc/%llu/status", (unsigned long long)pid);
+		if (file_read_at(AT_FDCWD, path, 65536, &text, NULL) < 0)
+			continue;
+		const char *line = strstr(text, "\nUid:");
+
+		found = line && sscanf(line, "\nUid: %llu", &uid) == 1 && uid >= first && uid < first + count;
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static uint64_t draw(void)
+{
+	uint64_t base;
+	uint32_t slot;
+	int tries = 0;
+
+	do {
+		gnutls_rnd(GNUTLS_RND_NONCE, &slot, sizeof slot);
+		base = UIDS_FIRST + slot % UIDS_SLOTS * UIDS_COUNT;
+	} while (in_use(base, UIDS_COUNT) && ++tries < 32);
+	return base;
+}
+
 int settings_uids(struct croft *c, struct err *e)
 {
-	uint32_t slot;
-	char value[16];
+	char value[24];
 	uint64_t base;
-
-	gnutls_rnd(GNUTLS_RND_NONCE, &slot, sizeof slot);
-	snprintf(value, sizeof value, "%u", UIDS_FIRST + slot % UIDS_SLOTS * UIDS_COUNT);
-	struct setting s = { .key = "uid_base", .value = value };
+	struct setting s = { .key = "uid_base" };
 	int r = db_now(c->db, &s.job, setting_work, e);
 
+	if (r == 0 && !*s.found) {
+		snprintf(value, sizeof value, "%llu", (unsigned long long)draw());
+		s = (struct setting){ .key = "uid_base", .value = value };
+		r = db_now(c->db, &s.job, setting_work, e);
+	}
 	if (r < 0)
 		return r;
 	if (text_u64(s.found, &base) < 0 || base < 1000 || base + UIDS_COUNT > UINT32_MAX)
