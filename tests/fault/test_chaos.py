@@ -84,10 +84,9 @@ def running(croft, program):
         with contextlib.suppress(OSError):
             with open(f"/proc/{pid}/cmdline", "rb") as f:
                 argv = f.read().decode(errors="replace").split("\0")
-            if program == "qemu" and "-uuid" in argv:
-                found[pid] = argv[argv.index("-uuid") + 1]
-            elif program == "croft-vm" and argv[0].endswith("/croft-vm"):
-                found[pid] = argv[1]
+            uuid = argv[argv.index("-uuid") + 1] if "-uuid" in argv else argv[1] if argv[0].endswith("/croft-vm") else None
+            if uuid and ("-uuid" in argv) == (program == "qemu") and os.path.exists(folder(croft, uuid)):
+                found[pid] = uuid       # another home may have drawn the same range of uids
     return found
 
 
@@ -536,7 +535,7 @@ def test_a_row_that_cannot_be_read(home):
 def test_the_database_is_lost(home):
     vms = [run_vm(home, name) for name in "xy"]
     home.kill()
-    uids = list(home.uids())
+    uids = home.uids()
     for f in os.listdir(home.home):
         if f.startswith("croft.db"):
             os.remove(f"{home.home}/{f}")
@@ -549,7 +548,7 @@ def test_the_database_is_lost(home):
         assert stat(vm["status"]["pid"]) in "SR"
         os.kill(vm["status"]["pid"], signal.SIGKILL)
     wait_for("they are gone", lambda: not api.get("/host")["agent"]["orphans"], 5)
-    assert uids
+    assert not set(uids) & set(home.uids()), "new VMs share their users with guests that run still"
 
 
 @pytest.mark.parametrize("damage", ["other-boot", "corrupt", "empty", "no-qmp", "no-ctl", "nothing"])
@@ -617,9 +616,9 @@ def test_the_host_restarts(home):
     vm = run_vm(home, "y")
     home.client().post("/vms/y/poweroff")
     home.kill()
-    for pid, _ in home.processes():
+    for pid in [*running(home, "croft-vm"), *running(home, "qemu")]:
         quiet(os.kill, pid, signal.SIGKILL)
-    wait_for("all is gone", lambda: not home.processes(), 10)
+    wait_for("all is gone", lambda: not running(home, "croft-vm") and not running(home, "qemu"), 10)
     shutil.rmtree(f"{home.home}/run")
     home.start()
     api = home.client()
@@ -648,8 +647,7 @@ def small():
         c.finish()
     finally:
         c.kill()
-        for pid, _ in quiet(c.processes) or []:
-            quiet(os.kill, pid, signal.SIGKILL)
+        quiet(clear, c)
         subprocess.run(["umount", "-l", mount], check=True)
         os.rmdir(mount)
         os.remove(c.log_path)
@@ -699,7 +697,7 @@ def test_stop_of_one_home_leaves_the_other_alone(home):
         for pid in running(other, "qemu"):                  # spares the 30 s of patience: see the next test
             os.kill(pid, signal.SIGKILL)
         other.stop()
-        assert not other.processes()
+        assert not running(other, "qemu") and not running(other, "croft-vm")
         assert home.client().vm("x")["status"]["pid"] == vm["status"]["pid"]
         answers(home, "x")
         check(home)
@@ -714,6 +712,6 @@ def test_stop_powers_off_what_ignores_it(home):
     said = home.stop()
     assert 29 < time.monotonic() - start < 45
     assert "x: asked to shut down" in said and "x: powered off, since the guest has not ended" in said and "y: powered off" in said
-    assert not home.processes()
+    assert not running(home, "qemu") and not running(home, "croft-vm")
     home.start()
     assert {v["status"]["state"] for v in home.client().items("/vms")} == {"off"}
