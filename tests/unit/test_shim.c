@@ -431,7 +431,8 @@ TEST(shim_dies_of_forbidden_calls)
 			pid_t waker = fork();
 			if (!waker) {			/* connections wake it up again and again */
 				for (int n = 0; n < 100; n++, usleep(20000)) {
-					int v = rig_dial(&r);
+					int v = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+					rig_connect(&r, v);	/* refused once it is dead */
 					close(v);
 				}
 				_exit(0);

@@ -173,12 +173,17 @@ static inline void rig_fini(struct rig *r)
 	close(tmp);
 }
 
-static inline int rig_dial(struct rig *r)		/* a connection of our own to its croft-vm, blocking */
+static inline bool rig_connect(struct rig *r, int fd)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	snprintf(to.sun_path, sizeof(to.sun_path), "%s/%s/ctl", r->home, RIG_UUID);
+	return connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0;
+}
+
+static inline int rig_dial(struct rig *r)		/* a connection of our own to its croft-vm, blocking */
+{
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+	if (!rig_connect(r, fd))
 		t_fail(__FILE__, __LINE__, "connect: %s", strerror(errno));
 	return fd;
 }
