@@ -147,7 +147,7 @@ def test_bodies_that_are_no_object(api, method, path, operation):
 def test_bodies_of_the_wrong_kind_and_size(api, method, path, operation):
     for kind in ("text/plain", "application/xml", "application/x-www-form-urlencoded", "", "application/jsonx", "json"):
         assert api.request(method, url(path), b"{}", {"Content-Type": kind}).status == 415
-    size = 18_000_000 if operation == "config_restore" else 3_000_000       # a backup of thousands of VMs is large
+    size = 18_000_000 if operation["operationId"] == "config_restore" else 3_000_000       # a backup of thousands of VMs is large
     answer = api.request(method, url(path), b" " * size, {"Content-Type": "application/json"})
     assert answer.status == 413, answer
     chunks = iter([b" " * 65536] * (size // 60000))
