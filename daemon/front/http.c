@@ -29,6 +29,7 @@ enum {
 	DISCARD_MAX = 256 << 10,	/* a body that nobody wants is still read up to this, to keep the connection */
 	DRAIN_USEC = 5000000,
 	ROUNDS = 4,			/* of MHD_run in one dispatch */
+	HALF_USEC = 200000,		/* no more bytes will come: what is there is read by then */
 };
 enum phase {
 	P_HEAD,
@@ -495,7 +496,8 @@ static void on_completed(void *arg, struct MHD_Connection *con, void **ctx, enum
 	exchange_over(x);
 	if (x->later)
 		MHD_destroy_response(x->later);
-	due_set(&next_heads, &x->conn->slow, (uint64_t)(front.idle_timeout_ms + front.head_timeout_ms) * 1000);
+	due_set(&next_heads, &x->conn->slow, x->conn->half ? HALF_USEC :
+		(uint64_t)(front.idle_timeout_ms + front.head_timeout_ms) * 1000);
 	free(x);
 }
 
@@ -510,6 +512,8 @@ static int on_hangup(sd_event_source *s, int fd, uint32_t events, void *arg)
 		c->half = true;
 		if (c->x)
 			nudge(c->x);
+		else
+			due_set(&first_heads, &c->slow, HALF_USEC);
 		return 0;
 	}
 	sd_event_source_set_enabled(s, SD_EVENT_OFF);
