@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "file.h"
 #include "host_cache.h"
 #include "log.h"
@@ -65,6 +66,10 @@ int host_cache_load(struct croft *c, struct err *e)
 	r = host_probe("", &c->host, e);
 	if (r < 0)
 		return r;
+	if (!c->host.qemu.path && access(QEMU, X_OK) == 0) {
+		log_warn("%s has not told its version; it is asked again at the next start", QEMU);
+		return 0;	/* what may be better next time is not kept */
+	}
 	struct buf b AUTO_BUF = BUF_INIT(CACHE_MAX);
 	struct jw w = JW(&b);
 

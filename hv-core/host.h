@@ -48,7 +48,7 @@ struct host {
 
 extern const struct fields host_fields;
 
-/* Everything. Blocks for at most 6 s (programs and the KVM probe have deadlines). @sysroot "" is this machine; any
+/* Everything. Blocks for at most 14 s (programs and the KVM probe have deadlines). @sysroot "" is this machine; any
  * other folder is a copy of /proc, /sys, ... for tests: then no program is run and KVM stays "not probed". */
 int host_probe(const char *sysroot, struct host *ret, struct err *e);
 /* Derive accel, accel_reason and limits from the other facts. host_probe has called it already. */
