@@ -131,6 +131,7 @@ static struct user *whose(struct req *r, const char *name, struct err *e)
 	if (name && !who_can(&r->who, PERM_ACCESS_MANAGE) && strcmp(name, r->who.name) != 0 && strcmp(name, r->who.user_id) != 0) {
 		fail(e, ERR_FORBIDDEN, "a token for somebody else needs the permission access.manage");
 		snprintf(e->permission, sizeof e->permission, "%s", perm_names[PERM_ACCESS_MANAGE]);
+		err_hint(e, "leave user out to make one for yourself, or ask an admin");
 		return NULL;
 	}
 	if (name) {

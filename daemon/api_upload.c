@@ -458,9 +458,10 @@ static void delete_found(struct db_job *j, const struct err *e)
 	struct dspath path;
 	struct err err = {};
 
-	if (!e && !l->found)
+	if (!e && !l->found) {
 		fail(&err, ERR_NOT_FOUND, "there is no upload %.40s", r->param[0]);
-	else if (!e && active && map_get(active, l->target))
+		err_hint(&err, "uploads go by their id; GET /api/v1/uploads lists them");
+	} else if (!e && active && map_get(active, l->target))
 		fail(&err, ERR_BUSY, "the upload to %s is under way; end the client that sends it", l->target);
 	else if (!e)
 		stores_path(r->c, l->target, &ds, &path, &err);

@@ -70,20 +70,25 @@ struct machine *inventory_get(const struct inventory *inv, const char *key)
 
 static unsigned distance(const char *a, const char *b)
 {
-	unsigned row[65], n = (unsigned)strnlen(b, 64);
+	unsigned rows[3][65], *row = rows[0], *last = rows[1], *before = rows[2], n = (unsigned)strnlen(b, 64);
 
 	for (unsigned j = 0; j <= n; j++)
 		row[j] = j;
 	for (unsigned i = 0; a[i] && i < 64; i++) {
-		unsigned corner = row[0];
+		unsigned *free_row = before;
 
+		before = last;
+		last = row;
+		row = free_row;
 		row[0] = i + 1;
 		for (unsigned j = 0; j < n; j++) {
-			unsigned up = row[j + 1], best = corner + (a[i] != b[j]);
+			unsigned best = last[j] + (a[i] != b[j]);
 
-			best = best < up + 1 ? best : up + 1;
-			row[j + 1] = best < row[j] + 1 ? best : row[j] + 1;
-			corner = up;
+			best = best < last[j + 1] + 1 ? best : last[j + 1] + 1;
+			best = best < row[j] + 1 ? best : row[j] + 1;
+			if (i && j && a[i] == b[j - 1] && a[i - 1] == b[j] && before[j - 1] + 1 < best)
+				best = before[j - 1] + 1;	/* two letters that changed places */
+			row[j + 1] = best;
 		}
 	}
 	return row[n];

@@ -54,13 +54,18 @@ static const char *path_of(const struct plan *p, const struct argv_fd *f, char v
 	return NULL;
 }
 
-static int check_image(int fd, enum image_format format, struct err *e)
+static int check_image(int fd, enum image_format format, const char *what, struct err *e)
 {
 	struct image_info info = {};
+	char hint[sizeof e->hint];
 	int r = image_inspect(fd, format, &info, e) ?: image_acceptable(&info, e);
 
 	fields_fini(&image_info_fields, &info);
-	return r;
+	if (r == 0)
+		return 0;
+	memcpy(hint, e->hint, sizeof hint);
+	fail(e, e->code, "%.120s: %s", what, e->msg);
+	return err_hint(e, "%s", hint);
 }
 
 /* In the lane: a disk is what it was said to be; a kernel is copied into sealed memory. */
@@ -84,9 +89,9 @@ static int check_work(struct job *j, struct err *e)
 		p->fd = open(p->m->c->host.firmware.code, O_RDONLY | O_CLOEXEC);
 		return p->fd < 0 ? fail_errno(e, errno, "open the UEFI firmware %s", p->m->c->host.firmware.code) : 0;
 	case ARGV_FD_FW_VARS:
-		return check_image(p->fd, IMAGE_QCOW2, e);
+		return check_image(p->fd, IMAGE_QCOW2, "the UEFI variables", e);
 	case ARGV_FD_DISK:
-		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, e);
+		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, d->path, e);
 	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL:
 		return 0;
 	}

@@ -234,7 +234,11 @@ static void api_get(struct req *r)
 	struct store *s = stores_get(r->c, r->param[0]);
 
 	if (!s) {
-		req_failf(r, ERR_NOT_FOUND, "there is no datastore \"%.63s\"", r->param[0]);
+		struct err e = {};
+
+		fail(&e, ERR_NOT_FOUND, "there is no datastore \"%.63s\"", r->param[0]);
+		err_hint(&e, "GET /api/v1/datastores lists them");
+		req_fail(r, &e);
 		return;
 	}
 	struct refreshing *rf = xnew(refreshing);

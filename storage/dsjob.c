@@ -52,7 +52,8 @@ int dsjob_fail(struct err *e, int no, const char *doing, const char *path)
 {
 	switch (no < 0 ? -no : no) {
 	case ENOENT:
-		return fail(e, ERR_NOT_FOUND, "there is no \"%.200s\" on the datastore", path);
+		fail(e, ERR_NOT_FOUND, "there is no \"%.200s\" on the datastore", path);
+		return err_hint(e, "list the datastore's files for its name; a file has to be uploaded, a folder to be made first");
 	case ENOTDIR:
 		return fail(e, ERR_INVALID, "\"%.200s\" leads through a file that isn't a folder", path);
 	case ELOOP:

@@ -66,7 +66,7 @@ static int check_target(const struct upload_job *q, int folder, const char *name
 	if (q->replace)
 		return 0;
 	dsjob_fail(e, EEXIST, "make", q->j.path);
-	return err_hint(e, "delete it first, or say that it may be replaced");
+	return err_hint(e, "delete it first, or say that it may be replaced (replace=true)");
 }
 
 /* Take the space now rather than fail at the end. */

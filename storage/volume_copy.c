@@ -68,8 +68,13 @@ static int open_work(struct job *job, struct err *e)
 	r = image_inspect(c->from, c->format, &c->info, e);
 	if (!r)
 		r = image_acceptable(&c->info, e);
-	if (r < 0)
-		return r;
+	if (r < 0) {
+		char hint[sizeof(e->hint)];
+
+		memcpy(hint, e->hint, sizeof(hint));
+		fail(e, e->code, "\"%.120s\" can't be the source of a disk: %s", c->j.path, e->msg);
+		return err_hint(e, "%s", *hint ? hint : "qemu-img convert makes a qcow2 image of it; a raw one has a name that ends in .img or .raw");
+	}
 	if (!c->bytes)
 		c->bytes = c->info.virtual_bytes;
 	if (c->bytes < c->info.virtual_bytes) {

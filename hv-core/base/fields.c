@@ -63,7 +63,7 @@ static int decode_labels(struct decode d, const struct field *row, json_t *j, st
 			continue;
 		}
 		if (!is_label_key(key))
-			return field_refuse(d.e, &here, "is no label: 1 to 63 letters, digits, . _ / - are");
+			return field_refuse(d.e, &here, "is no name of a label; that has 1 to 63 letters, digits, . _ / -");
 		if (!json_is_string(value))
 			return field_refuse(d.e, &here, "must be a text, not %s", field_kind(value));
 		if (json_string_length(value) > 255)

@@ -158,7 +158,7 @@ static const struct { const char *text, *pointer, *msg; } wrong[] = {
 	{ "{\"name\":\"a\",\"dns\":[\"a\",\"-\"]}", "/dns/1", "dns[1] must be a name; \"-\" is not" },
 	{ "{\"name\":\"a\",\"dns\":[1]}", "/dns/0", "dns[0] must be a text, not a number" },
 	{ "{\"name\":\"a\",\"dns\":\"a\"}", "/dns", "dns must be an array of texts, not a text" },
-	{ "{\"name\":\"a\",\"labels\":{\"a b\":\"x\"}}", "/labels/a b", "labels.a b is no label: 1 to 63 letters, digits, . _ / - are" },
+	{ "{\"name\":\"a\",\"labels\":{\"a b\":\"x\"}}", "/labels/a b", "labels.a b is no name of a label; that has 1 to 63 letters, digits, . _ / -" },
 	{ "{\"name\":\"a\",\"labels\":{\"a\":1}}", "/labels/a", "labels.a must be a text, not a number" },
 	{ "{\"name\":\"a\",\"labels\":[]}", "/labels", "labels must be an object of texts, not an array" },
 };
