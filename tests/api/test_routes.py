@@ -214,9 +214,10 @@ def test_fields_of_the_wrong_type(api, method, path, operation):
 
 @EVERY_BODY
 def test_unknown_fields(api, method, path, operation):
-    if operation["operationId"] == "config_restore":
-        pytest.skip("a backup of a newer Croft may say more")
     answer = api.request(method, url(path), {**(sample(body_schema(operation)) if method != "PATCH" else {}), "colour": 1})
+    if operation["operationId"] == "config_restore":
+        assert answer.status == 200     # a backup of a newer Croft may say more
+        return
     assert answer.status == 422 and answer.json["errors"][0]["pointer"] == "/colour", answer
 
 
