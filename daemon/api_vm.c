@@ -222,12 +222,21 @@ static void api_create(struct req *r)
 
 /* ---- change */
 
-static bool wait_soon(struct req *r, struct machine *m)
+/* The machine that @r names, claimed for it. NULL: it was refused, or waits for a claim or a task that ends soon. */
+static struct machine *hold(struct req *r)
 {
-	if (!m || !m->task || !task_soon(m->task))
-		return false;
-	list_append(&m->claim.waiting, &r->in_wait);
-	return true;
+	struct err e = {};
+	struct machine *m = inventory_find(r, &e);
+
+	if (m && m->task && task_soon(m->task)) {
+		list_append(&m->claim.waiting, &r->in_wait);
+		return NULL;
+	}
+	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
+		req_fail(r, &e);
+		return NULL;
+	}
+	return claim_take(&m->claim, r) ? m : NULL;
 }
 
 struct patching { struct row_texts *texts; struct machine *m; struct machine as; };
@@ -304,16 +313,10 @@ static int patched(struct req *r, struct machine *m, struct machine *as, struct 
 static void api_patch(struct req *r)
 {
 	struct err e = {};
-	struct machine *m = inventory_find(r, &e);
+	struct machine *m = hold(r);
 	struct patching *p;
 
-	if (wait_soon(r, m))
-		return;
-	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
-		req_fail(r, &e);
-		return;
-	}
-	if (!claim_take(&m->claim, r))
+	if (!m)
 		return;
 	p = xnew(patching);
 	p->m = m;
@@ -383,7 +386,7 @@ static bool wait_attached(struct req *r, struct machine *m)
 static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask, const char *what)
 {
 	struct err e = {};
-	struct machine *m = inventory_find(r, &e);
+	struct machine *m = inventory_get(r->c->inv, r->param[0]);
 
 	if (m && kind == &task_vm_poweroff && m->task && m->task->kind->cancellable && m->task->kind != &task_vm_create &&
 	    (m->task->cancel || task_cancel_for(m->task))) {
@@ -391,13 +394,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 		list_append(&m->claim.waiting, &r->in_wait);
 		return;
 	}
-	if (wait_soon(r, m) || (ask != VM_ASK_POWEROFF && wait_attached(r, m)))
-		return;
-	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
-		req_fail(r, &e);
-		return;
-	}
-	if (!claim_take(&m->claim, r))
+	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = hold(r)))
 		return;
 	m->claim.held = false;		/* from here on the task holds it */
 	if (!vm_can(m->vm, ask)) {
@@ -423,17 +420,11 @@ static void api_resume(struct req *r) { begin(r, &task_vm_resume, VM_ASK_RESUME,
 static void api_delete(struct req *r)
 {
 	struct err e = {};
-	struct machine *m = inventory_find(r, &e);
+	struct machine *m = inventory_get(r->c->inv, r->param[0]);
 
 	if (m && m->invalid && !m->task)
 		goto go;	/* a row that cannot be read can still be deleted; its files stay */
-	if (wait_soon(r, m))
-		return;
-	if (!m || machine_usable(m, &e) < 0 || req_if_match(r, m->revision, false, &e) < 0) {
-		req_fail(r, &e);
-		return;
-	}
-	if (!claim_take(&m->claim, r))
+	if (!(m = hold(r)))
 		return;
 	m->claim.held = false;
 	if (vm_state_alive(vm_state(m->vm))) {

@@ -8,6 +8,15 @@ import { hasScreen } from './state.js';
 
 const AGAIN_MS = 2000;
 
+// A socket that is open. One that is no longer wanted is closed only then: browsers complain of one closed before.
+function opened(url) {
+	return new Promise((resolve, reject) => {
+		const socket = new WebSocket(new URL(url, location.href.replace(/^http/, 'ws')));
+		socket.onopen = () => resolve(socket);
+		socket.onclose = ({ reason }) => reject(new Error(reason || 'The screen could not be opened.'));
+	});
+}
+
 // Joins @vm's screen to @target while @on. -> { rfb, state: connecting, open, closed, problem }
 function useScreen(vm, target, { on, viewOnly }) {
 	const [shown, setShown] = useState({ state: 'connecting' });
@@ -25,7 +34,12 @@ function useScreen(vm, target, { on, viewOnly }) {
 				import('../vendor/@novnc/novnc/core/rfb.js'), post(`/vms/${segment(vm.id)}/console`, { kind: 'screen' })]);
 			if (over)
 				return;
-			rfb = new RFB(target.current, String(new URL(ticket.url, location.href.replace(/^http/, 'ws'))), { shared: true });
+			const socket = await opened(ticket.url);
+			if (over) {
+				socket.close();
+				return;
+			}
+			rfb = new RFB(target.current, socket, { shared: true });
 			rfb.viewOnly = viewOnly;
 			rfb.scaleViewport = true;
 			rfb.background = 'transparent';
