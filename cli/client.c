@@ -152,9 +152,15 @@ static int attempt(struct http *h, const struct http_request *q, struct http_ans
 	return answer;
 }
 
+static bool can_be_repeated(const struct http_request *q)
+{
+	return !strcmp(q->method, "GET") || !strcmp(q->method, "HEAD") || (q->headers && strstr(q->headers, "Idempotency-Key:"));
+}
+
 int http_do(struct http *h, const struct http_request *q, struct http_answer *a, struct err *e)
 {
-	bool any = false, kept = h->conn != NULL;
+	/* Lost before a byte of an answer came: closed while it lay idle, or croft-front has ended. */
+	bool any = false, again = h->conn != NULL || can_be_repeated(q);
 	int r;
 
 	*a = (struct http_answer){ .body = BUF_INIT(HTTP_BODY_MAX) };
@@ -168,9 +174,9 @@ int http_do(struct http *h, const struct http_request *q, struct http_answer *a,
 			http_close(h);
 		if (r >= 0 || (r == -ECANCELED && !e->code))	/* done, or its taker has had enough */
 			return 0;
-		if (any || !kept || e->code)
+		if (any || !again || e->code)
 			break;
-		kept = false;		/* it was closed while it lay idle: once more */
+		again = false;
 	}
 	if (!e->code) {
 		fail(e, ERR_UNAVAILABLE, "the connection to croftd was lost: %s", strerror(-r));

@@ -25,9 +25,9 @@ struct db {
 
 static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
 {
-	switch (rc & 0xff) {
-	case SQLITE_CONSTRAINT:
+	if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY)
 		return fail(e, ERR_EXISTS, "%s", sqlite3_errmsg(db->sql));
+	switch (rc & 0xff) {
 	case SQLITE_FULL:
 		return fail(e, ERR_NO_SPACE, "the database %s cannot grow: the disk is full", db->path);
 	case SQLITE_IOERR: case SQLITE_CANTOPEN: case SQLITE_READONLY:
@@ -241,12 +241,15 @@ static void batch(void *arg, struct job **jobs, size_t n)
 		r = run(db, &e, "COMMIT");
 	if (r == 0)
 		return;
-	/* Nothing of this batch is on disk: every job says so, and the next batch starts from what the disk has. */
+	/* Nothing of this batch counts: every job says so. After a COMMIT that failed the connection stays: it knows where
+	 * the last good transaction ends, and writes over what may stand behind it. Opened anew, it would believe that. */
 	if (db->sql && !sqlite3_get_autocommit(db->sql))
 		run(db, NULL, "ROLLBACK");
-	drop_statements(db);
-	sqlite3_close_v2(db->sql);
-	db->sql = NULL;
+	if (!db->sql || !sqlite3_get_autocommit(db->sql)) {
+		drop_statements(db);
+		sqlite3_close_v2(db->sql);
+		db->sql = NULL;
+	}
 	if (e.code != ERR_NO_SPACE)
 		e.code = ERR_UNAVAILABLE;
 	for (size_t i = 0; i < n; i++) {

@@ -27,7 +27,10 @@ static void ask(struct machine *m)
 {
 	struct err e = {};
 
-	if (vm_can(m->vm, VM_ASK_SHUTDOWN)) {
+	if (vm_state(m->vm) == VM_PAUSED) {		/* who stands still cannot shut down: asked again when it runs */
+		if (vm_resume(m->vm, nothing, NULL, &e) < 0)
+			log_warn("%s: %s", m->name, e.msg);
+	} else if (vm_can(m->vm, VM_ASK_SHUTDOWN)) {
 		printf("%s: asked to shut down\n", m->name);
 		if (vm_shutdown(m->vm, nothing, NULL, &e) < 0)
 			log_warn("%s: %s", m->name, e.msg);

@@ -32,6 +32,7 @@
 #define BUCKETS		256
 #define HELLO_USEC	(5 * 1000000ull)
 #define IDLE_USEC	(60 * 1000000ull)	/* after which the front of the unix socket goes */
+#define ACCEPT_PAUSE_USEC (100 * 1000ull)
 #define LOG_LINES	20		/* a second */
 #define RESTART_USEC	(1000000ull)		/* a front that dies at once is not started faster than this */
 
@@ -59,7 +60,7 @@ struct fronts {
 	uint16_t port;
 	struct front *network, *local;
 	sd_event_source *on_unix;
-	struct timer restart;
+	struct timer restart, accept_again;
 	bool ending;
 };
 
@@ -397,6 +398,11 @@ static void arrived(void *arg, const struct who *w)
 	free(a);
 }
 
+static void accept_again(void *arg)
+{
+	sd_event_source_set_enabled(((struct fronts *)arg)->on_unix, SD_EVENT_ON);
+}
+
 static int on_connect(sd_event_source *s, int fd, uint32_t revents, void *arg)
 {
 	struct fronts *fs = arg;
@@ -404,6 +410,11 @@ static int on_connect(sd_event_source *s, int fd, uint32_t revents, void *arg)
 	socklen_t len = sizeof cred;
 	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+	if (client < 0 && errno != EAGAIN && errno != ECONNABORTED) {	/* out of descriptors: the others wait in the backlog */
+		log_warn("cannot take a local client: %s", strerror(errno));
+		sd_event_source_set_enabled(s, SD_EVENT_OFF);
+		timer_arm(&fs->accept_again, fs->c->ev, ACCEPT_PAUSE_USEC, accept_again, fs);
+	}
 	if (client < 0)
 		return 0;
 	if (getsockopt(client, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
@@ -507,6 +518,7 @@ void fronts_free(struct fronts *fs)
 	if (!fs)
 		return;
 	fs->ending = true;
+	timer_disarm(&fs->accept_again);
 	sd_event_source_disable_unref(fs->on_unix);
 	timer_disarm(&fs->restart);
 	while (!list_empty(&fs->all))

@@ -45,7 +45,7 @@ static const struct field status_rows[] = {
 	STATUS(accel_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why that one"),
 	STATUS(pid, F_U64, .help = "process of the guest, 0 while off"),
 	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused or degraded"),
-	STATUS(task, F_U64, .help = "the task that holds the VM, or 0"),
+	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
 	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
 	STATUS(last_end, F_OBJECT, .sub = &end_fields, .help = "how the last run ended"),
 	{}
@@ -133,7 +133,7 @@ static void view_status(const struct machine *m, struct status_view *s)
 {
 	struct vm_status st = {};
 
-	s->task = m->task ? m->task->id : 0;
+	s->task = m->task && !task_ending(m->task) ? m->task->id : 0;
 	s->problem = m->invalid;
 	if (!m->vm)
 		return;

@@ -71,6 +71,39 @@ int stores_path(const struct croft *c, const char *text, struct datastore **ds, 
 	return datastore_usable(s->ds, e);
 }
 
+/* Does @m have something on @s, or would it (the first is where a new VM goes)? */
+static bool lies_on(const struct machine *m, const struct store *s)
+{
+	const struct vm_spec *v = &m->spec;
+	AUTO_FREE char *prefix = xasprintf("[%s] ", s->ds->name);
+	const char *paths[] = { m->folder, v->kernel.image, v->kernel.initrd };
+	size_t n = strlen(prefix);
+	bool on = s == stores_at(m->c, 0);
+
+	for (size_t i = 0; i < COUNT(paths); i++)
+		on = on || (paths[i] && strncmp(paths[i], prefix, n) == 0);
+	for (size_t i = 0; i < v->disks.n; i++) {
+		const struct vm_disk *d = &VM_DISKS(v)[i];
+
+		on = on || (d->path && strncmp(d->path, prefix, n) == 0) || (d->source && strncmp(d->source, prefix, n) == 0);
+	}
+	for (size_t i = 0; i < v->cdroms.n; i++)
+		on = on || (VM_CDROMS(v)[i].iso && strncmp(VM_CDROMS(v)[i].iso, prefix, n) == 0);
+	return on;
+}
+
+bool stores_wait(const struct machine *m, storage_done then, void *arg)
+{
+	struct store *s;
+
+	for (size_t i = 0; (s = map_next(m->c->stores->by_name, &i, NULL)); )
+		if (s->ds->status.state == DATASTORE_OPENING && lies_on(m, s)) {
+			datastore_refresh(s->ds, then, arg);	/* behind the opening, in its lane */
+			return true;
+		}
+	return false;
+}
+
 /* ---- loading */
 
 struct loading { struct db_job job; struct stores *s; char *path; char id[37]; };

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "map.h"
 #include "mem.h"
+#include "stores.h"
 #include "task.h"
 #include "task_rows.h"
 #include "tasks_vm.h"
@@ -153,8 +154,10 @@ static void save_fini(struct change *ch, const struct err *e)
 		log_error("task %llu (%s) cannot be saved: %s", (unsigned long long)t->id, t->kind->name, e->msg);
 		t->stuck = true;
 		timer_arm(&t->deadline, t->c->ev, 2000000, retry_save, t);
-		if (t->vm)
+		if (t->vm) {
+			machine_changed(t->vm);
 			claim_drop(&t->vm->claim);
+		}
 	} else if (s->ending) {
 		finish(t);
 	} else {
@@ -182,6 +185,12 @@ static void save_apply(struct change *ch)
 		t->kind->fail_apply(t);
 }
 
+/* Its VM goes with its end: deleted, or never created. */
+static bool goes(const struct task *t)
+{
+	return t->state == TASK_DONE ? t->kind->gone : t->state != TASK_INTERRUPTED && t->kind->fail_apply;
+}
+
 static void save(struct task *t, bool ending)
 {
 	struct change *ch = change_new(t->c, NULL);
@@ -199,8 +208,14 @@ static void save(struct task *t, bool ending)
 	ch->work = save_work;
 	ch->apply = save_apply;
 	ch->fini = save_fini;
+	if (ending && t->vm) {
+		machine_changed(t->vm);		/* no task holds it any more */
+		if (!goes(t))
+			machine_write(t->vm, NULL, change_event(ch, "vm.changed", t->target));
+	}
 	task_write(t, t->id, change_event(ch, ending ? "task.finished" : "task.changed", t->target));
-	snprintf(ch->events[0].user, sizeof ch->events[0].user, "%s", t->user);
+	for (unsigned i = 0; i < ch->nevents; i++)
+		snprintf(ch->events[i].user, sizeof ch->events[i].user, "%s", t->user);
 	change_run(ch);
 }
 
@@ -533,10 +548,14 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-/* What the step table says, for a task whose VM is what it is: attached, or off. */
+static void when_open(void *arg, const struct err *e);
+
+/* What the step table says, for a task whose VM is what it is: attached, or off, and its datastores open. */
 static void go_on(struct task *t)
 {
 	t->vm_changed = NULL;
+	if (t->c->stopping || stores_wait(t->vm, when_open, t))
+		return;
 	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO) {
 		t->redone = true;
 		run_step(t);
@@ -551,6 +570,8 @@ static void go_on(struct task *t)
 		save(t, false);
 	}
 }
+
+static void when_open(void *arg, const struct err *e) { go_on(arg); }
 
 static void when_attached(struct task *t)
 {
@@ -629,7 +650,8 @@ void tasks_free(struct tasks *ts)
 
 size_t tasks_open(const struct croft *c) { return map_len(c->tasks->open); }
 
-bool task_soon(const struct task *t) { return !t->stuck && (!t->id || t->finished_usec); }
+bool task_ending(const struct task *t) { return !t->stuck && t->finished_usec; }
+bool task_soon(const struct task *t) { return task_ending(t) || (!t->stuck && !t->id); }
 
 /* A cancel comes between two steps, or into one that knows how. */
 int task_cancel(struct task *t, struct err *e)

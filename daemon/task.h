@@ -93,4 +93,5 @@ void api_task_cancel(struct req *r);
 bool task_cancel_for(struct task *t);	/* somebody's stronger wish: true when it was cancelled, and will end */
 /* Its first or last commit is under way: who wants the VM next waits in its claim for that, a moment, and is not refused. */
 bool task_soon(const struct task *t);
+bool task_ending(const struct task *t);		/* its last commit is under way */
 size_t tasks_open(const struct croft *c);

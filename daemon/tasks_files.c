@@ -222,6 +222,20 @@ static void fill_paths(struct task *t, struct vm_spec *s)
 	}
 }
 
+/* Memory has the paths from now on; the row gets them with the task's end, whose event tells them. */
+static void described(void *arg, const struct err *e)
+{
+	struct task *t = arg;
+
+	if (!e) {
+		fill_paths(t, &t->vm->spec);
+		free(t->vm->folder);
+		t->vm->folder = xstrdup(text_of(t->data, "path"));
+		machine_changed(t->vm);
+	}
+	task_step_end(t, e);
+}
+
 static void describe(struct task *t)
 {
 	struct machine row = *t->vm;
@@ -242,7 +256,7 @@ static void describe(struct task *t)
 	json_object_set_new(t->data, "path", json_string(folder));
 	machine_write(t->vm, &row, &b);
 	fields_fini(&vm_spec_fields, &row.spec);
-	vmfolder_describe(home_of(t), p.path, t->target, b.data, b.len, step_done, t);
+	vmfolder_describe(home_of(t), p.path, t->target, b.data, b.len, described, t);
 }
 
 static int create_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)
@@ -252,16 +266,6 @@ static int create_commit(struct change *ch, struct db_tx *tx, struct task *t, st
 				      text_of(t->data, "path"), t->target);
 
 	return r >= 0 && json_is_true(json_object_get(t->args, "start")) ? task_follow(ch, tx, t, &task_vm_start, e) : r;
-}
-
-static void create_apply(struct task *t)
-{
-	if (json_object_get(t->data, "config")) {
-		fill_paths(t, &t->vm->spec);
-		free(t->vm->folder);
-		t->vm->folder = xstrdup(text_of(t->data, "path"));
-		machine_changed(t->vm);
-	}
 }
 
 static int remove_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)
@@ -286,7 +290,7 @@ static const struct step create_steps[] = {
 	{}
 };
 const struct task_kind task_vm_create = {
-	"vm.create", create_steps, .cancellable = true, .created = true, .commit = create_commit, .apply = create_apply,
+	"vm.create", create_steps, .cancellable = true, .created = true, .commit = create_commit,
 	.fail_commit = remove_commit, .fail_apply = remove_apply,
 };
 

@@ -5,6 +5,7 @@
 #include "mem.h"
 #include "task.h"
 #include "tasks_vm.h"
+#include "text.h"
 
 #define SHUTDOWN_S	120	/* the guest's time, unless the request says another */
 
@@ -37,9 +38,11 @@ static bool has_run(const struct task *t, struct err *e)
 {
 	struct vm_status st;
 
+	const json_t *off = json_object_get(t->data, "off_usec");	/* a reboot's: the end that it waited for */
+	int64_t since = off ? json_integer_value(off) : t->created_usec;
+
 	vm_status(t->vm->vm, &st);
-	if (!t->redone || t->kind != &task_vm_start || st.last->when_usec < t->created_usec ||
-	    (st.last->exit_code < 0 && !st.last->signal))
+	if (!t->redone || st.last->when_usec < since || (st.last->exit_code < 0 && !st.last->signal))
 		return false;
 	fail(e, ERR_INTERRUPTED, "%s was started, and has ended while croftd was away: %s", t->vm->name, vm_why_help(st.last->why));
 	if (*st.last->message)
@@ -87,8 +90,10 @@ static void shutdown_ask(struct task *t)
 
 static void wait_changed(struct task *t)
 {
-	if (is_off(t))
-		task_step_end(t, NULL);
+	if (!is_off(t))
+		return;
+	json_object_set_new(t->data, "off_usec", json_integer(now_usec()));
+	task_step_end(t, NULL);
 }
 
 static uint64_t patience_s(const struct task *t)
@@ -120,7 +125,7 @@ static void wait_cancelled(struct task *t)
 static void wait_off(struct task *t)
 {
 	if (is_off(t)) {
-		task_step_end(t, NULL);
+		wait_changed(t);
 		return;
 	}
 	t->vm_changed = wait_changed;

@@ -19,14 +19,16 @@ export const vmList = computed(() => [...vms.value?.values() ?? []].sort((a, b) 
 export const taskList = computed(() => [...tasks.value.values()].sort((a, b) => b.id - a.id));
 export const isUnderWay = task => task.state === 'running' || task.state === 'undoing';
 
+// Which task holds which object: the tasks say so themselves, from their first event to their last.
+const holders = computed(() => new Map([...tasks.value.values()].filter(isUnderWay).map(task => [task.target, task])));
+
 const collator = new Intl.Collator('en', { numeric: true });
 export const compareNames = collator.compare;
 
-// The task that holds a VM, or null. The VM's own word may be older than the task's end.
+// The task that holds a VM, or null. (One that this browser has not read yet is known by its number only.)
 export function heldBy(vm) {
 	const id = vm.status.task;
-	const task = id ? tasks.value.get(id) : null;
-	return !id || (task && !isUnderWay(task)) ? null : task ?? { id, kind: '', cancellable: false, progress: 0 };
+	return holders.value.get(vm.id) ?? (id && !tasks.value.has(id) ? { id, kind: '', cancellable: false, progress: 0 } : null);
 }
 
 export function findVm(key) {
