@@ -145,7 +145,11 @@ $O/faults/task.o: daemon/task.c
 	$(CC) $(CFLAGS) $(addprefix -I,$(INC.daemon)) -DCROFT_FAULTS -MMD -MP -c -o $@ $<
 $O/faults/croftd: $O/faults/task.o $(filter-out $O/daemon/task.o,$(call obj,daemon hv-core storage net)) $(BASE)
 	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsystemd -lsqlite3 -lcrypt -lgnutls -lpthread
-tests: $O/faults/croftd
+# and a disk that fails where it is told to
+$O/tests/fault/disk.so: tests/fault/disk.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 -O2 -g -D_GNU_SOURCE -fPIC -shared $(WARN) -o $@ $< -ldl
+tests: $O/faults/croftd $O/tests/fault/disk.so
 # --- end of croftd for tests/fault
 
 # --- web bundle

@@ -3,11 +3,12 @@ import contextlib
 import http.client
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
 import tiny
-from croft import SLOW, croftd, wait_for
+from croft import O, SLOW, croftd, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,21 @@ def test_the_fronts_are_killed_and_clients_come_again(house):
         assert house.client(tls=True, token=token).request("GET", "/vms/vm").status == 200
         assert not set(fronts) & set(front_pids(house))
     assert wait_for("its front", lambda: house.client().get("/host")["agent"]["front_pid"]) in front_pids(house)
+
+
+def test_vmctl_does_not_notice_that_the_front_dies(house):
+    """What was asked and not answered is asked again: a creation by its Idempotency-Key, so that it happens once."""
+    vmctl = [f"{O}/vmctl", "--socket", house.socket]
+    for i in range(4):
+        fronts = front_pids(house)
+        asked = subprocess.Popen([*vmctl, "create", f"f{i}", "engine=sim"], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for pid in fronts:
+            os.kill(pid, signal.SIGKILL)
+        said = asked.communicate(timeout=30)[0]
+        assert asked.returncode == 0, said
+    for i in range(4):
+        subprocess.run([*vmctl, "rm", f"f{i}", "--yes"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
 
 
 def test_events_go_on_after_the_front_was_killed(house):

@@ -1,0 +1,101 @@
+"""A disk whose syncs fail, and one that does not answer: what was refused has not happened, and what waits is not lost."""
+import os
+
+import pytest
+from croft import O, croftd, wait_for
+from test_steps import FAULTS
+
+SLOW_SECONDS = 20
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A croftd; start() puts it on a disk that obeys the files in its folder switches."""
+    with croftd("--libexec", O) as c:
+        c.switches = str(tmp_path)
+        yield c
+
+
+def start(c, **more):
+    if c.process.poll() is None:
+        c.end()
+    options = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    c.environment = {"LD_PRELOAD": os.path.abspath(f"{O}/tests/fault/disk.so"), "CROFT_DISK": c.switches, "ASAN_OPTIONS": options, **more}
+    c.start()
+    return c.client()
+
+
+def labels(api, name="a"):
+    return api.vm(name)["labels"]
+
+
+def test_a_commit_that_the_disk_refuses(disk):
+    api = start(disk)
+    for name in "a", "b":
+        api.post("/vms", {"name": name, "config": {"engine": "sim"}})
+    broken = f"{disk.switches}/broken"
+    open(broken, "w", encoding="ascii").close()
+    for _ in range(3):
+        problem = api.problem(503, "PATCH", "/vms/a", {"labels": {"refused": "1"}})
+        assert "the database" in problem["detail"], problem
+    assert labels(api) == {} and api.vm("a")["revision"] == 1, "memory is what the last good commit was"
+    assert api.request("POST", "/vms", {"name": "c", "config": {"engine": "sim"}}).status == 503
+    os.unlink(broken)
+    api.ok("PATCH", "/vms/b", {"labels": {"kept": "1"}})
+    disk.kill()
+    disk.environment = {}
+    disk.start()
+    api = disk.client()
+    assert {v["name"]: v["labels"] for v in api.items("/vms")} == {"a": {}, "b": {"kept": "1"}}
+    seqs = [e["seq"] for e in api.get("/events?after=0&limit=1000")["items"]]
+    assert seqs == sorted(set(seqs))
+
+
+def test_the_first_commit_that_fails_is_not_found_by_the_next_croftd(disk):
+    """Refused, and croftd is killed before anything else was written: what the next one reads is what everybody reads."""
+    api = start(disk)
+    api.post("/vms", {"name": "a", "config": {"engine": "sim"}})
+    broken = f"{disk.switches}/broken"
+    open(broken, "w", encoding="ascii").close()
+    api.problem(503, "PATCH", "/vms/a", {"labels": {"refused": "1"}})
+    disk.kill()
+    os.unlink(broken)
+    api = start(disk)
+    known = labels(api)
+    api.ok("PATCH", "/vms/a", {"labels": {"refused": None, "after": "1"}})
+    disk.kill()
+    api = start(disk)
+    assert known in ({}, {"refused": "1"}) and labels(api) == {"after": "1"}
+
+
+def test_a_task_waits_for_its_datastore(disk):
+    """A file server that answers only after croftd is up: the interrupted task goes on then, and is not undone."""
+    disk.end()
+    disk.program, disk.environment = FAULTS, {"CROFT_DIE_AT": "vm.create:1:begin"}
+    disk.start()
+    config = {"disks": {"data": {"size_bytes": 1 << 20}}, "firmware": "kernel", "kernel": {"image": "[local] vmlinuz"}}
+    assert disk.client().request("POST", "/vms", {"name": "a", "config": config}).status == 202
+    wait_for("croftd dies", lambda: disk.process.poll() is not None, SLOW_SECONDS)
+    slow = f"{disk.switches}/slow"
+    os.mkfifo(slow)
+    disk.program = f"{O}/croftd"
+    api = start(disk)
+    task = next(t for t in api.items("/tasks") if t["kind"] == "vm.create")
+    assert task["state"] == "running" and task["step"] == "make the disks"
+    assert api.vm("a")["status"]["task"] == task["id"], "the others are served meanwhile"
+    answer = os.open(slow, os.O_WRONLY)          # the server answers
+    os.unlink(slow)
+    os.close(answer)
+    task = api.get(f"/tasks/{task['id']}", Prefer="wait=20")
+    assert task["state"] == "done", task
+    assert api.vm("a")["config"]["disks"]["data"]["path"] == "[local] a/data.qcow2"
+
+
+def test_croftd_ends_though_a_datastore_hangs(disk):
+    slow = f"{disk.switches}/slow"
+    os.mkfifo(slow)
+    start(disk)
+    disk.end()
+    assert "a datastore does not answer" in disk.log
+    os.unlink(slow)
+    start(disk)
