@@ -118,7 +118,7 @@ visit('croftd is killed: the console comes back with its history, and the guest 
 }, { skip, seconds: 150 });
 
 visit('the guest is shut down, and the page says how it ended', async (v, page) => {
-	v.allow(/Failed when connecting: Connection closed/);	// noVNC's word when QEMU ends while the small picture is joined
+	v.allow(/Failed when connecting: Connection closed/, /WebSocket connection to .* failed/);	// QEMU ends while the small picture is joined
 	await v.open('#/vms/demo');
 	await page.getByRole('button', { name: 'Shut down' }).click();
 	await state(page, 'Powered off');

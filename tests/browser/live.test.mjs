@@ -63,7 +63,7 @@ visit('croftd is killed and comes back: the page says so, then shows what is', a
 
 visit(`${MANY} VMs scroll, sort and filter, and only rows in view are drawn`, async (v, page) => {
 	for (let i = 0; i < MANY; i += 50)
-		await Promise.all(Array.from({ length: 50 }, (_, k) => simulate(`vm-${String(i + k).padStart(4, '0')}`, { config: { memory_bytes: (32 + (i + k) % 900) * 2 ** 20 } })));
+		await Promise.all(Array.from({ length: 50 }, (_, k) => simulate(`vm-${String(i + k).padStart(4, '0')}`, { config: { memory_bytes: (600 + (i + k) % 332) * 2 ** 20 } })));
 	const rows = () => page.locator('main tbody tr').count();
 	const last = `vm-${String(MANY - 1).padStart(4, '0')}`;
 	await page.reload();
@@ -80,7 +80,7 @@ visit(`${MANY} VMs scroll, sort and filter, and only rows in view are drawn`, as
 	await page.getByLabel('Filter').fill('');
 	await page.getByRole('button', { name: 'Memory' }).click();
 	await page.getByRole('button', { name: 'Memory' }).click();
-	await until('the largest first', 5, async () => new RegExp(`${31 + Math.min(MANY, 900)} MiB`).test(await page.locator('main tbody tr').first().innerText()));
+	await until('the largest first', 5, async () => new RegExp(`${599 + Math.min(MANY, 332)} MiB`).test(await page.locator('main tbody tr').first().innerText()));
 	// A burst of changes is drawn in time.
 	const start = Date.now();
 	await Promise.all(Array.from({ length: 100 }, (_, i) => croft.ok('POST', `/vms/vm-${String(i).padStart(4, '0')}/start`)));
