@@ -35,11 +35,11 @@ static char *ask(int tty, const char *prompt)
 	struct termios old, silent;
 	char *ret;
 
-	dprintf(tty, "%s: ", prompt);
 	tcgetattr(tty, &old);
 	silent = old;
 	silent.c_lflag &= ~(tcflag_t)ECHO;
 	tcsetattr(tty, TCSAFLUSH, &silent);
+	dprintf(tty, "%s: ", prompt);		/* only now: who answers fast is neither shown nor lost */
 	ret = read_line(tty);
 	tcsetattr(tty, TCSAFLUSH, &old);
 	dprintf(tty, "\n");

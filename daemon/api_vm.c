@@ -258,6 +258,7 @@ static void patch_apply(struct change *ch)
 	struct patching *p = ch->arg;
 	struct machine *m = p->m;
 	struct machine_input old = { .labels = m->labels };
+	bool limits = m->spec.cpu_weight != p->as.spec.cpu_weight || m->spec.cpu_limit_percent != p->as.spec.cpu_limit_percent;
 
 	if (m->vm && vm_state_alive(vm_state(m->vm)) && !m->started) {
 		m->started = xcalloc(1, sizeof *m->started);
@@ -273,6 +274,8 @@ static void patch_apply(struct change *ch)
 	p->as.spec = (struct vm_spec){};
 	p->as.labels = (struct field_vec){};
 	machine_changed(m);
+	if (limits)
+		inventory_limits(m);
 }
 
 static void patch_fini(struct change *ch, const struct err *e)

@@ -12,6 +12,7 @@
 #include "mem.h"
 #include "orphans.h"
 #include "run.h"
+#include "scope.h"
 #include "task.h"
 #include "text.h"
 
@@ -231,6 +232,57 @@ static void on_change(struct vm *vm, void *owner)
 	}
 }
 
+/* ---- scopes */
+
+static struct scope_limits limits_of(const struct machine *m)
+{
+	return (struct scope_limits){ m->spec.cpu_weight, m->spec.cpu_limit_percent };
+}
+
+static void tell_scope(struct machine *m, const struct err *e)
+{
+	struct host *h = &m->c->host;
+
+	scope_free(TAKE(m->scope));
+	if (e)
+		log_warn("VM %s: %s", m->name, e->msg);
+	if (!e == !h->scope_problem)
+		return;
+	free(TAKE(h->scope_problem));
+	h->scope_problem = e ? xstrdup(e->msg) : NULL;
+	host_decide(h);
+}
+
+static void on_scope(void *arg, const struct err *e)
+{
+	struct machine *m = arg;
+
+	tell_scope(m, e);
+	vm_go(m->vm);		/* with a scope or without: a VM that runs is worth more than its limits */
+}
+
+static void on_parked(struct vm *vm, void *owner, pid_t shim)
+{
+	struct machine *m = owner;
+	struct scope_limits l = limits_of(m);
+
+	scope_free(TAKE(m->scope));	/* of a start that is no more */
+	if (m->c->host.systemd)
+		m->scope = scope_make(m->c->ev, m->id, shim, &l, on_scope, m);
+	else
+		vm_go(vm);
+}
+
+static void on_limits(void *arg, const struct err *e) { tell_scope(arg, e); }
+
+void inventory_limits(struct machine *m)
+{
+	struct scope_limits l = limits_of(m);
+
+	if (!m->scope && host_scopes(&m->c->host) && m->spec.engine == VM_ENGINE_QEMU && vm_state_alive(vm_state(m->vm)))
+		m->scope = scope_set(m->c->ev, m->id, &l, on_limits, m);
+}
+
 /* ---- loading */
 
 struct loading { struct db_job job; struct inventory *inv; };
@@ -335,7 +387,8 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	inv->shim = xasprintf("%s/croft-vm", c->opt.libexec);
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
 					    .shim_uid = c->uid_base + 1, .shim_gid = c->uid_base + 1 };
-	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change };
+	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change,
+			       .on_parked = on_parked };
 
 	inv->vms = vms_new(&how);
 	int r = db_now(c->db, &l.job, load_work, e);

@@ -27,6 +27,7 @@ struct machine {
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
 	struct task *task;		/* that holds it, or NULL */
+	struct scope *scope;		/* owned: systemd was asked for its scope, and has not answered yet; or NULL */
 	struct claim claim;
 	char *json;			/* owned cache of its JSON, or NULL */
 	size_t json_len;
@@ -48,6 +49,7 @@ size_t inventory_after(const struct inventory *inv, const char *name);	/* index 
 void inventory_add(struct inventory *inv, struct machine *m);		/* taken */
 void inventory_remove(struct inventory *inv, struct machine *m);	/* and frees it */
 void inventory_rename(struct inventory *inv, struct machine *m, const char *name);
+void inventory_limits(struct machine *m);	/* its CPU weight or limit is another now: while it runs, tell systemd */
 uint32_t inventory_free_uid(const struct inventory *inv);		/* 0: none left */
 const struct field_vec *inventory_orphans(struct inventory *inv);	/* of orphan_fields: they run without a row; borrowed */
 int inventory_run_fd(const struct inventory *inv);			/* the folder <run>/vm; borrowed */

@@ -4,6 +4,7 @@
 #include "event.h"
 #include "inventory.h"
 #include "mem.h"
+#include "scope.h"
 #include "task.h"
 #include "text.h"
 
@@ -103,6 +104,7 @@ void machine_free(struct machine *m)
 {
 	if (!m)
 		return;
+	scope_free(m->scope);
 	vm_free(m->vm);
 	if (m->task)
 		m->task->vm = NULL;

@@ -11,6 +11,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include "access.h"
+#include "autostart.h"
 #include "certificate.h"
 #include "consoles.h"
 #include "croft.h"
@@ -227,6 +228,7 @@ static int serve(struct croft *c, struct err *e)
 	if (r < 0)
 		return r;
 	tell_start(c, password);
+	autostart_begin(c);
 	demo_begin(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "db.h"
 #include "file.h"
+#include "log.h"
 #include "mem.h"
 #include "settings.h"
 #include "text.h"
@@ -122,4 +123,39 @@ int settings_first_time(struct croft *c, const char *what, bool *ret, struct err
 
 	*ret = r == 0 && !s.was_there;
 	return r;
+}
+
+int settings_get(struct croft *c, const char *key, char out[64], struct err *e)
+{
+	struct setting s = { .key = key };
+	int r = db_now(c->db, &s.job, setting_work, e);
+
+	memcpy(out, s.found, sizeof s.found);
+	return r;
+}
+
+static int set_work(struct db_job *j, struct db_tx *tx, struct err *e)
+{
+	struct setting *s = (struct setting *)j;
+
+	return db_exec(tx, e, "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+		       "ss", s->key, s->found);
+}
+
+static void set_done(struct db_job *j, const struct err *e)
+{
+	struct setting *s = (struct setting *)j;
+
+	if (e)
+		log_warn("the setting %s cannot be kept: %s", s->key, e->msg);
+	free(s);
+}
+
+void settings_set(struct croft *c, const char *key, const char *value)
+{
+	struct setting *s = xnew(setting);
+
+	s->key = key;
+	snprintf(s->found, sizeof s->found, "%s", value);
+	db_run(c->db, &s->job, set_work, set_done);
 }

@@ -94,6 +94,8 @@ static const struct field host_rows[] = {
 	{ "nodes", F_LIST, O(nodes), .sub = &node_fields, .help = "NUMA nodes" },
 	{ "smmu", F_BOOL, O(smmu), .help = "There is an IOMMU (ARM: SMMU)" },
 	{ "systemd", F_BOOL, O(systemd), .help = "systemd is the init" },
+	{ "scope_problem", F_STR, O(scope_problem), FIELD_NULLABLE,
+	  .help = "Why the last VM that was started has no systemd scope, or null" },
 	{ "cgroup", F_U64, O(cgroup), .help = "Version of the control groups; 0: none" },
 	{ "kvm", F_OBJECT, O(kvm), .sub = &kvm_fields, .help = "What KVM can do here" },
 	{ "accel", F_STR, O(accel), .help = "What accel auto means for new VMs: kvm or tcg" },

@@ -37,6 +37,7 @@ struct host {
 	struct field_vec cpu_types;	/* of struct host_cpu_type */
 	struct field_vec nodes;		/* of struct host_node */
 	bool smmu, systemd;	/* systemd: it is the init */
+	char *scope_problem;	/* why the last VM that was started has no scope, or NULL */
 	uint64_t cgroup;	/* 1, 2; 0: none */
 	struct host_kvm kvm;
 	char *accel;		/* what "auto" means for new VMs: "kvm" or "tcg" */
@@ -54,4 +55,5 @@ int host_probe(const char *sysroot, struct host *ret, struct err *e);
 /* Derive accel, accel_reason and limits from the other facts. host_probe has called it already. */
 void host_decide(struct host *h);
 static inline void host_fini(struct host *h) { fields_fini(&host_fields, h); }
+static inline bool host_scopes(const struct host *h) { return h->systemd && h->cgroup == 2; }
 static inline bool host_kvm(const struct host *h) { return h->kvm.usable; }

@@ -59,9 +59,12 @@ static bool limit_cores(const struct host *h, struct buf *why)
 
 static bool limit_scopes(const struct host *h, struct buf *why)
 {
-	buf_adds(why, h->systemd ? "systemd is the init: each VM runs in a scope of its own"
-				 : "systemd is not the init: VMs run in sessions of their own, without scopes");
-	return h->systemd;
+	if (h->scope_problem)
+		buf_addf(why, "a VM runs without one: %s", h->scope_problem);
+	else
+		buf_adds(why, h->systemd ? "systemd is the init: each VM runs in a scope of its own"
+					 : "systemd is not the init: VMs run in sessions of their own, without scopes");
+	return h->systemd && !h->scope_problem;
 }
 
 static bool limit_cgroup(const struct host *h, struct buf *why)

@@ -65,6 +65,7 @@ struct vm_spec {
 	char *machine;		/* "virt-7.2"; frozen */
 	char *cpu_model;	/* "host", "max", "cortex-a72", ...; frozen */
 	uint64_t cpus, memory_bytes;
+	uint64_t cpu_weight, cpu_limit_percent;	/* of its control group */
 	struct vm_kernel kernel;
 	struct field_vec disks;		/* of struct vm_disk */
 	struct field_vec cdroms;	/* of struct vm_cdrom */

@@ -310,6 +310,19 @@ static int check_programs(const struct vm_spec *s, const struct host *h, struct 
 	return 0;
 }
 
+/* A limit that nobody would keep is refused, not forgotten. */
+static int check_limits(const struct vm_spec *s, const struct host *h, struct err *e)
+{
+	bool weight = s->cpu_weight != 100;
+
+	if ((!weight && !s->cpu_limit_percent) || host_scopes(h))
+		return 0;
+	fail_at(e, weight ? "/cpu_weight" : "/cpu_limit_percent", "this host cannot limit a VM's CPU time: %s",
+		h->systemd ? "its control groups are not of version 2" : "systemd is not its init");
+	return err_hint(e, "leave %s at %s; the limits of this host are in vmctl host", weight ? "cpu_weight" : "cpu_limit_percent",
+			weight ? "100" : "0");
+}
+
 int vm_spec_check(const struct vm_spec *s, const struct host *h, struct err *e)
 {
 	int r = check_firmware(s, e);
@@ -323,6 +336,8 @@ int vm_spec_check(const struct vm_spec *s, const struct host *h, struct err *e)
 	if (r || !h || s->engine != VM_ENGINE_QEMU)
 		return r;
 	r = check_programs(s, h, e);
+	if (!r)
+		r = check_limits(s, h, e);
 	if (!r)
 		r = check_accel(s, h, e);
 	if (!r)

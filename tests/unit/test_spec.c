@@ -305,8 +305,35 @@ TEST(without_a_host_only_the_spec_is_judged)
 
 TEST(hot_rows)
 {
+	static const char *const hot[] = { "description", "cpu_weight", "cpu_limit_percent", "autostart" };
+	size_t n = 0;
+
 	for (const struct field *f = vm_spec_fields.rows; f->name; f++)
-		ok(!!(f->flags & FIELD_HOT) == (!strcmp(f->name, "description") || !strcmp(f->name, "autostart")));
+		if (f->flags & FIELD_HOT)
+			eq_str(f->name, n < COUNT(hot) ? hot[n++] : "no more");
+	eq_int(n, COUNT(hot));
+}
+
+TEST(limits_need_somebody_who_keeps_them)
+{
+	struct host h = tcg_host();
+	struct vm_spec s = { 0 };
+	struct err e = { 0 };
+
+	h.systemd = true;
+	h.cgroup = 2;
+	create(&s, &h, "{'cpu_limit_percent':50,'firmware':'kernel','kernel':{'image':'[local] k'}}");
+	eq_int(vm_spec_check(&s, &h, &e), 0);
+	h.cgroup = 1;
+	eq_int(vm_spec_check(&s, &h, &e), -EINVAL);
+	eq_str(e.pointer, "/cpu_limit_percent");
+	ok(strstr(e.msg, "version 2"));
+	h.cgroup = 2;
+	h.systemd = false;
+	s.cpu_weight = 200;
+	eq_int(vm_spec_check(&s, &h, &e), -EINVAL);
+	eq_str(e.pointer, "/cpu_weight");
+	fields_fini(&vm_spec_fields, &s);
 }
 
 /* 5,000 of them live in croftd. */
