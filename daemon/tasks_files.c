@@ -84,18 +84,49 @@ static void walk_end(struct walk *w, const struct err *e)
 	task_step_end(t, e);
 }
 
+static const struct vm_disk *disk_at(const struct walk *w) { return &VM_DISKS(&w->t->vm->spec)[w->at]; }
+
+static void disk_path(const struct walk *w, char out[DSPATH_MAX + 1])
+{
+	char name[80];
+
+	snprintf(name, sizeof name, "%s.qcow2", disk_at(w)->name);
+	file_of(w->t, name, out);
+}
+
+/* As large as its source: now that is known, and the row shall say it. */
+static void disk_measured(void *arg, const struct image_info *info, const struct err *e)
+{
+	struct walk *w = arg;
+	json_t *data = w->t->data;
+
+	if (e) {
+		walk_end(w, e);
+		return;
+	}
+	if (!json_object_get(data, "sizes"))
+		json_object_set_new(data, "sizes", json_object());
+	json_object_set_new(json_object_get(data, "sizes"), disk_at(w)->name, json_integer((json_int_t)info->virtual_bytes));
+	w->at++;
+	disk_next(w);
+}
+
 static void disk_made(void *arg, const struct err *e)
 {
 	struct walk *w = arg;
+	char path[DSPATH_MAX + 1];
 
 	w->copy = NULL;
 	w->t->cancelled = NULL;
 	if (e) {
 		walk_end(w, e);
-		return;
+	} else if (!disk_at(w)->size_bytes) {
+		disk_path(w, path);
+		volume_inspect(home_of(w->t), path, IMAGE_QCOW2, disk_measured, w);
+	} else {
+		w->at++;
+		disk_next(w);
 	}
-	w->at++;
-	disk_next(w);
 }
 
 static void disk_progress(void *arg, unsigned permille)
@@ -123,18 +154,17 @@ static bool is_raw(const char *path)
 static void disk_next(struct walk *w)
 {
 	struct task *t = w->t;
-	const struct vm_disk *d = &VM_DISKS(&t->vm->spec)[w->at];
+	const struct vm_disk *d = disk_at(w);
 	struct dspath source;
 	struct volume_source from = {};
-	char name[80], path[DSPATH_MAX + 1];
+	char path[DSPATH_MAX + 1];
 	struct err e = {};
 
 	if (w->at == t->vm->spec.disks.n) {
 		walk_end(w, NULL);
 		return;
 	}
-	snprintf(name, sizeof name, "%s.qcow2", d->name);
-	file_of(t, name, path);
+	disk_path(w, path);
 	struct volume_new v = { .path = path, .id = text_of(json_object_get(t->args, "disks"), d->name), .bytes = d->size_bytes };
 
 	if (!d->source) {
@@ -161,19 +191,22 @@ static void disk_undone(void *arg, const struct err *e);
 static void disk_undo_next(struct walk *w)
 {
 	struct task *t = w->t;
-	char name[80], path[DSPATH_MAX + 1];
+	char path[DSPATH_MAX + 1];
 
 	if (w->at == t->vm->spec.disks.n) {
 		walk_end(w, NULL);
 		return;
 	}
-	const struct vm_disk *d = &VM_DISKS(&t->vm->spec)[w->at++];
-
-	snprintf(name, sizeof name, "%s.qcow2", d->name);
-	file_of(t, name, path);
-	volume_undo(home_of(t), path, text_of(json_object_get(t->args, "disks"), d->name), disk_undone, w);
+	disk_path(w, path);
+	volume_undo(home_of(t), path, text_of(json_object_get(t->args, "disks"), disk_at(w)->name), disk_undone, w);
 }
-static void disk_undone(void *arg, const struct err *e) { disk_undo_next(arg); }
+static void disk_undone(void *arg, const struct err *e)
+{
+	struct walk *w = arg;
+
+	w->at++;
+	disk_undo_next(w);
+}
 static void disks_undo(struct task *t)
 {
 	struct walk *w = xnew(walk);
@@ -217,6 +250,8 @@ static void fill_paths(struct task *t, struct vm_spec *s)
 		dspath_format(&p, text);
 		free(d->path);
 		d->path = xstrdup(text);
+		if (!d->size_bytes)
+			d->size_bytes = (uint64_t)json_integer_value(json_object_get(json_object_get(t->data, "sizes"), d->name));
 		free(d->source);		/* from now on it is a disk that exists */
 		d->source = NULL;
 	}

@@ -100,6 +100,7 @@ def test_copies(api, name, store, source, size):
     assert found["format"] == "qcow2" and found["virtual-size"] == (size or 8 * MIB) and "backing-filename" not in found
     assert begins(f"{store}/{name}/system.qcow2") == b"MARK"
     assert "source" not in made["config"]["disks"]["system"]
+    assert made["config"]["disks"]["system"]["size_bytes"] == (size or 8 * MIB), "as large as its source"
     subprocess.run(["qemu-img", "check", "-q", f"{store}/{name}/system.qcow2"], check=True)
     # A copy is a copy: the source may go.
     before = os.stat(f"{store}/{source}")
