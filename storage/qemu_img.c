@@ -119,7 +119,7 @@ struct qemu_img *qemu_img_start(sd_event *ev, const char *const *args, const int
 	q = xnew(qemu_img);
 	*q = (struct qemu_img){ .out = pipefd[0], .progress = progress, .ended = ended, .arg = arg };
 	q->child = child_start(ev, &(struct child_how){
-		.argv = argv, .exec_fd = -1, .fds = fds, .nfds = nfds, .in = -1, .out = pipefd[1],
+		.argv = argv, .exec_fd = -1, .fds = fds, .nfds = nfds, .in = -1, .out = pipefd[1], .jailed = true,
 		.stderr_max = STDERR_MAX, .deadline_usec = deadline_usec,
 	}, on_ended, q, e);
 	close(pipefd[1]);

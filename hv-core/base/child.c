@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "file.h"
+#include "jail.h"
 #include "loop.h"
 #include "mem.h"
 
@@ -53,7 +54,7 @@ static void reset_signals(void)
 }
 
 /* @from: descriptors in the order 0, 1, 2, 3...; all are first moved out of the way, so that no move hits another. */
-static void place_fds(const struct child_how *how, int err, int *fail_fd, int *exec_fd)
+static void place_fds(const struct child_how *how, int err, int *fail_fd, int *exec_fd, int *jail)
 {
 	size_t n = 3 + how->nfds;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), up[3 + FDS_MAX];
@@ -70,6 +71,8 @@ static void place_fds(const struct child_how *how, int err, int *fail_fd, int *e
 	if (fail_up < 0)
 		give_up(*fail_fd, "dup");
 	*fail_fd = fail_up;
+	if (*jail >= 0 && (*jail = fcntl(*jail, F_DUPFD_CLOEXEC, (int)n)) < 0)
+		give_up(*fail_fd, "dup");
 	if (*exec_fd >= 0 && (*exec_fd = fcntl(*exec_fd, F_DUPFD_CLOEXEC, (int)n)) < 0)
 		give_up(*fail_fd, "dup");
 	for (size_t i = 0; i < n; i++)
@@ -79,7 +82,7 @@ static void place_fds(const struct child_how *how, int err, int *fail_fd, int *e
 		give_up(*fail_fd, "close_range");
 }
 
-__attribute__((noreturn)) static void run(const struct child_how *how, int err, int fail_fd)
+__attribute__((noreturn)) static void run(const struct child_how *how, int err, int jail, int fail_fd)
 {
 	static const char *const env[] = {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", NULL,
@@ -94,7 +97,9 @@ __attribute__((noreturn)) static void run(const struct child_how *how, int err, 
 		give_up(fail_fd, "setpriority");
 	if (chdir("/"))
 		give_up(fail_fd, "chdir");
-	place_fds(how, err, &fail_fd, &exec_fd);
+	place_fds(how, err, &fail_fd, &exec_fd, &jail);
+	if (how->jailed && (errno = -jail_enter(jail)))
+		give_up(fail_fd, "give up privileges");
 	if (exec_fd >= 0)
 		syscall(SYS_execveat, exec_fd, "", how->argv, env, AT_EMPTY_PATH);
 	else
@@ -106,7 +111,7 @@ __attribute__((noreturn)) static void run(const struct child_how *how, int err, 
 
 /* vfork: until its exec the child borrows our memory, and we wait for just that. So nothing is copied, however large
  * croftd is by now. */
-static pid_t fork_and_run(const struct child_how *how, int err, int fail_fd)
+static pid_t fork_and_run(const struct child_how *how, int err, int jail, int fail_fd)
 {
 	sigset_t all, old;
 
@@ -114,7 +119,7 @@ static pid_t fork_and_run(const struct child_how *how, int err, int fail_fd)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pid_t pid = vfork();
 	if (!pid)
-		run(how, err, fail_fd);
+		run(how, err, jail, fail_fd);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return pid;
 }
@@ -227,7 +232,7 @@ static int exec_result(int fd, const struct child_how *how, struct err *e)
 
 static int spawn(struct child *c, const struct child_how *how, struct err *e)
 {
-	AUTO_CLOSE int fail_in = -1, fail_out = -1, err_out = -1;
+	AUTO_CLOSE int fail_in = -1, fail_out = -1, err_out = -1, jail = -1;
 	int p[2];
 
 	if (how->nfds > FDS_MAX)
@@ -242,7 +247,9 @@ static int spawn(struct child *c, const struct child_how *how, struct err *e)
 		c->err_fd = p[0];
 		err_out = p[1];
 	}
-	c->pid = fork_and_run(how, how->stderr_max ? err_out : STDERR_FILENO, fail_out);
+	if (how->jailed && (jail = jail_new(how->fds, how->nfds)) < 0 && jail != -EOPNOTSUPP)
+		return fail_errno(e, jail, "make a jail for %s", how->argv[0]);
+	c->pid = fork_and_run(how, how->stderr_max ? err_out : STDERR_FILENO, jail, fail_out);
 	if (c->pid < 0)
 		return fail_errno(e, errno, "fork");
 	c->pidfd = syscall(SYS_pidfd_open, c->pid, 0);

@@ -13,6 +13,7 @@ struct child_how {
 	const int *fds;			/* fds[i] becomes descriptor 3 + i of the child; everything else is closed */
 	size_t nfds;
 	int in, out;			/* its stdin and stdout; -1: /dev/null */
+	bool jailed;			/* see jail.h: it may use what is in fds, and nothing else */
 	bool new_session;		/* setsid */
 	size_t stderr_max;		/* keep the last bytes of stderr up to this; 0: stderr is inherited */
 	uint64_t deadline_usec;		/* 0: none; else SIGKILL then: child_timed_out(), and err_text says so */

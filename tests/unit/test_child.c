@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "child.h"
 #include "file.h"
+#include "jail.h"
 #include "mem.h"
 #include "t.h"
 #include "text.h"
@@ -55,6 +56,35 @@ static void run(struct child_how how, const char *script)
 	sd_event_loop(ev);
 	sd_event_unref(ev);
 	eq_int(nended, 1);
+}
+
+static void jailed(const int *fds, size_t nfds, const char *script, int code, const char *words)
+{
+	nended = 0;
+	run(HOW(h.jailed = true; h.fds = fds; h.nfds = nfds), script);
+	eq_int(WEXITSTATUS(status), code);
+	if (!strstr(said, words))
+		t_fail(__FILE__, __LINE__, "%s: it said %s", script, said);
+}
+
+TEST(a_jailed_child_uses_what_it_was_given)
+{
+	char name[] = "/tmp/jail-XXXXXX", open_this[64];
+	int fd = mkstemp(name);
+
+	if (geteuid() != 0)
+		return t_skip("needs root");
+	fchmod(fd, 0600);
+	snprintf(open_this, sizeof(open_this), "echo x >%s", name);
+	jailed(&fd, 1, "echo good >/proc/self/fd/3 && exec /bin/cat /proc/self/fd/3 >&2", 0, "good");
+	jailed(&fd, 1, "exec /bin/chown 1 /proc/self/fd/3", 1, "not permitted");
+	if (jail_has_landlock()) {
+		jailed(NULL, 0, "exec /bin/cat /etc/passwd", 1, "Permission denied");
+		jailed(NULL, 0, open_this, 2, "Permission denied");
+		jailed(NULL, 0, "exec /bin/cat /proc/self/status", 1, "Permission denied");
+	}
+	close(fd);
+	unlink(name);
 }
 
 TEST(its_exit_code_and_its_words_are_told)

@@ -1,4 +1,5 @@
 // LINK: storage
+#include <poll.h>
 #include "ds.h"
 #include "volume.h"
 
@@ -258,7 +259,10 @@ TEST(a_full_datastore)
 	eq_int(create("y", ID, MIB), ERR_NO_SPACE);
 	ok(!there("y") && !there(TEMP));
 	unlink(in_home("fill"));
-	eq_int(create("y", ID, MIB), 0);
+	/* The kernel lets go of a file that was in a jail a moment after its last process. */
+	for (int i = 0; i < 200 && create("y", ID, MIB) == ERR_NO_SPACE; i++)
+		poll(NULL, 0, 10);
+	ok(there("y"));
 	free(data);
 	ds_stop();
 }
