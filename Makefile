@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 SAN ?=
 comma := ,
-O := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
-PKGS := jansson libsystemd sqlite3 libmicrohttpd gnutls libseccomp smartcols
+O := build$(if $(CROSS),-$(CROSS))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+VERSION := $(patsubst (%),%,$(word 2,$(file <packaging/debian/changelog)))
 
 # The include path is the architecture: a folder can include only what it lists.
 INC.hv-core/base := hv-core/base
@@ -13,9 +13,26 @@ INC.storage      := hv-core/base storage
 INC.net          := hv-core/base net
 INC.daemon       := hv-core/base hv-core storage net daemon $O
 INC.daemon/front := hv-core/base daemon/front $O
-INC.cli          := hv-core/base cli
-INC.tests/unit   := hv-core/base hv-core storage net daemon daemon/front hv-core/shim cli tests/unit
+INC.cli          := hv-core/base cli $O
+INC.tests/unit   := hv-core/base hv-core storage net daemon daemon/front hv-core/shim cli tests/unit $O
 INC.tests/fuzz   := $(INC.tests/unit)
+
+# CROSS=arm64 builds, on a machine of another kind and into build-arm64, what runs on ARM. Everything but the compiler is
+# in a folder of its own (packaging/sysroot): nothing for arm64 is installed here, and nothing for arm64 is run. A vmctl
+# that can be run here, in NATIVE, prints its man page and completion.
+ifneq ($(CROSS),)
+TRIPLET := $(patsubst arm64,aarch64,$(patsubst amd64,x86_64,$(CROSS)))-linux-gnu
+SYSROOT ?= build/sysroot-$(CROSS)
+CC := $(TRIPLET)-gcc --sysroot=$(SYSROOT)
+AR := $(TRIPLET)-ar
+NATIVE ?= build
+$(SYSROOT)/key: packaging/sysroot packaging/guest/fetch packaging/install-deps
+	@packaging/sysroot $(CROSS) $(SYSROOT)
+.PHONY: $(NATIVE)/vmctl
+$(NATIVE)/vmctl:
+	@$(MAKE) --no-print-directory CROSS= O=$(NATIVE) $@
+endif
+NATIVE ?= $O
 
 CC ?= gcc
 WARN := -Wall -Wextra -Wshadow -Wvla -Wundef -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough$(if $(findstring clang,$(CC)),,=5) \
@@ -31,21 +48,26 @@ BASE := $O/base.a
 PROGRAMS := $O/croftd $O/croft-front $O/croft-vm $O/vmctl
 
 .DEFAULT_GOAL := all
-.PHONY: all check run stop fuzz lint clean help
+.PHONY: all check run stop fuzz lint clean help FORCE
 all: $(PROGRAMS) $O/web.bundle
 
-$O/%.o: %.c
+BEFORE := $O/version.h $(if $(CROSS),$(SYSROOT)/key)
+$O/%.o: %.c | $(BEFORE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(addprefix -I,$(INC.$(patsubst %/,%,$(dir $<)))) -MMD -MP -c -o $@ $<
 
+$O/version.h: FORCE
+	@mkdir -p $(@D)
+	@echo '#define CROFT_VERSION "$(VERSION)"' | cmp -s - $@ || echo '#define CROFT_VERSION "$(VERSION)"' >$@
+FORCE:
 # croftd and croft-front are one build: each refuses the other when this differs.
-$O/build_id.h: $(wildcard hv-core/base/*.[ch] daemon/*.[ch] daemon/front/*.[ch])
+$O/build_id.h: $O/version.h $(wildcard hv-core/base/*.[ch] daemon/*.[ch] daemon/front/*.[ch])
 	@mkdir -p $(@D)
 	@printf '#define BUILD_ID "%s"\n' "$$(cat $^ | sha256sum | cut -c1-16)" >$@
 $O/daemon/fronts.o $O/daemon/front/main.o: $O/build_id.h
 
 $(BASE): $(call obj,hv-core/base)
-	@rm -f $@ && ar rcs $@ $^
+	@rm -f $@ && $(AR) rcs $@ $^
 $O/croftd: $(call obj,daemon hv-core storage net) $(BASE)
 	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsystemd -lsqlite3 -lcrypt -lgnutls -lpthread
 $O/croft-front: $(call obj,daemon/front) $(BASE)
@@ -106,21 +128,32 @@ fuzz-%: $O/tests/fuzz/fuzz_%
 		$O/corpus/$* tests/fuzz/seeds/$* >$O/fuzz-$*.log 2>&1 || { tail -n 40 $O/fuzz-$*.log; exit 1; }
 	@echo "fuzz $*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $O/fuzz-$*.log) runs in $(SECONDS) s, nothing found"
 PREFIX := /usr
-install: all		## put the programs into DESTDIR (croftd, vmctl, the web client, man page, completion)
-	@install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin sbin libexec/croft share/man/man1 share/bash-completion/completions)
-	@install $O/croftd $O/croft-front $O/croft-vm $(DESTDIR)$(PREFIX)/libexec/croft/
-	@install -m 644 $O/web.bundle $(DESTDIR)$(PREFIX)/libexec/croft/
-	@install $O/vmctl $(DESTDIR)$(PREFIX)/bin/
-	@ln -sf ../libexec/croft/croftd $(DESTDIR)$(PREFIX)/sbin/croftd
-	@$O/vmctl __man >$(DESTDIR)$(PREFIX)/share/man/man1/vmctl.1
-	@$O/vmctl completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmctl
+USR = $(DESTDIR)$(PREFIX)
+HOST := packaging/host
+install: all $(NATIVE)/vmctl	## put all that an installed host has into DESTDIR: programs, units, accounts, man pages
+	@install -d $(addprefix $(USR)/,bin sbin libexec/croft lib/sysusers.d lib/tmpfiles.d share/man/man1 share/man/man8 \
+		share/bash-completion/completions) $(DESTDIR)/lib/systemd/system $(DESTDIR)/etc/default
+	@install $O/croftd $O/croft-front $O/croft-vm $(USR)/libexec/croft/
+	@install -m 644 $O/web.bundle $(USR)/libexec/croft/
+	@install $O/vmctl $(USR)/bin/
+	@ln -sf ../libexec/croft/croftd $(USR)/sbin/croftd
+	@install -m 644 $(HOST)/croftd.service $(HOST)/croft-guests.service $(DESTDIR)/lib/systemd/system/
+	@install -m 644 $(HOST)/sysusers.conf $(USR)/lib/sysusers.d/croft.conf
+	@install -m 644 $(HOST)/tmpfiles.conf $(USR)/lib/tmpfiles.d/croft.conf
+	@install -m 644 $(HOST)/default $(DESTDIR)/etc/default/croft
+	@install -m 644 $(HOST)/croftd.8 $(USR)/share/man/man8/
+	@$(NATIVE)/vmctl __man >$(USR)/share/man/man1/vmctl.1
+	@$(NATIVE)/vmctl completion bash >$(USR)/share/bash-completion/completions/vmctl
+deb:			## the Debian package, in build/deb: make deb ARCH=arm64 VERSION=0.2.0~test
+	@packaging/install-deps deb $(ARCH)
+	@packaging/deb $(or $(ARCH),$(shell dpkg --print-architecture)) $(VERSION) build/deb
 help:			## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 clean:			## remove everything that was built
 	rm -rf build build-*
 
 # ---- the demo guest (Debian's arm64 kernel and busybox), Debian's installer, a UEFI disk and CD for the tests ----
-.PHONY: guest demo-installer test-images golden-accept clean-root install
+.PHONY: guest demo-installer test-images golden-accept clean-root install deb
 guest: $(GUEST)/initrd.gz		## the demo guest's kernel and initramfs, in build/guest
 demo-installer: all $(GUEST)/installer/initrd.gz	## add a VM that runs Debian's own installer to the croftd of make run
 	@CROFT_HOME=$(HOME_DIR) packaging/guest/add-installer $O/vmctl $(GUEST)/installer
@@ -140,13 +173,13 @@ $(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
 	@packaging/guest/uefi-image $(GUEST)
 
 # --- croftd for tests/fault: one that dies or fails where it is told to
-$O/faults/task.o: daemon/task.c
+$O/faults/task.o: daemon/task.c | $(BEFORE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(addprefix -I,$(INC.daemon)) -DCROFT_FAULTS -MMD -MP -c -o $@ $<
 $O/faults/croftd: $O/faults/task.o $(filter-out $O/daemon/task.o,$(call obj,daemon hv-core storage net)) $(BASE)
 	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsystemd -lsqlite3 -lcrypt -lgnutls -lpthread
 # and a disk that fails where it is told to
-$O/tests/fault/disk.so: tests/fault/disk.c
+$O/tests/fault/disk.so: tests/fault/disk.c | $(BEFORE)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu17 -O2 -g -D_GNU_SOURCE -fPIC -shared $(WARN) -o $@ $< -ldl
 tests: $O/faults/croftd $O/tests/fault/disk.so
@@ -155,10 +188,8 @@ tests: $O/faults/croftd $O/tests/fault/disk.so
 # --- web bundle
 # The web client as one file, which croftd hands to croft-front. (The two include build_id.h from $O.)
 HOSTCC ?= cc
-INC.daemon += $O
-INC.daemon/front += $O
-INC.tests/front := $(INC.tests/unit) $O
-INC.tests/unit += tests/front $O
+INC.tests/front := $(INC.tests/unit)
+INC.tests/unit += tests/front
 $(patsubst %.c,$O/%,$(wildcard tests/unit/test_front_*.c)): | $O/croft-front $O/bundle
 $O/bundle: web/bundle.c daemon/front/bundle.h hv-core/base/err.h
 	@mkdir -p $(@D)
@@ -169,7 +200,6 @@ $O/web.bundle: $O/bundle $(shell find web -type f)
 
 # --- vmctl's table of the API
 # cli/openapi.json is what `croftd --openapi` prints; from it comes what vmctl knows of the API.
-INC.cli += $O
 $O/gen-api: cli/gen/api_table.c
 	@mkdir -p $(@D)
 	$(HOSTCC) -std=gnu17 -O2 -g -D_GNU_SOURCE $(WARN) -o $@ $< -ljansson

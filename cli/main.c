@@ -5,6 +5,7 @@
 #include <string.h>
 #include "command.h"
 #include "target.h"
+#include "version.h"
 
 static int read_output(struct ctl *c, const char *name)
 {
@@ -109,7 +110,7 @@ int main(int argc, char **argv)
 		return CTL_OK;
 	}
 	if (args_flag(&a, "--version", NULL)) {
-		printf("vmctl " CTL_VERSION "\n");
+		printf("vmctl " CROFT_VERSION "\n");
 		return CTL_OK;
 	}
 	code = read_options(&c, &a);

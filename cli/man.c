@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "command.h"
+#include "version.h"
 
 /* Text for roff: no line begins with a dot or a quote, backslashes and hyphens are themselves. */
 static void roff(const char *s)
@@ -38,7 +39,7 @@ int cmd_man(struct ctl *c, const struct command *self, struct args *a)
 {
 	char code[12];
 
-	printf(".TH VMCTL 1 \"\" \"Croft " CTL_VERSION "\" \"Croft\"\n.SH NAME\nvmctl \\- the VMs of this host, or of another one\n");
+	printf(".TH VMCTL 1 \"\" \"Croft " CROFT_VERSION "\" \"Croft\"\n.SH NAME\nvmctl \\- the VMs of this host, or of another one\n");
 	printf(".SH SYNOPSIS\n.B vmctl\nCOMMAND [WORDS...] [OPTIONS]\n.SH COMMANDS\n");
 	for (const struct command *cmd = commands; cmd->name; cmd++) {
 		if (!cmd->help)

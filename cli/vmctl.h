@@ -5,8 +5,6 @@
 #include "err.h"
 #include "client.h"
 
-#define CTL_VERSION "0.1.0"
-
 enum ctl_exit {			/* documented in vmctl(1) and `vmctl help exit-codes` */
 	CTL_OK, CTL_FAILED, CTL_USAGE, CTL_NOT_FOUND, CTL_DENIED, CTL_CONFLICT, CTL_TIMEOUT, CTL_CONNECT, CTL_TASK_FAILED,
 	CTL_TASK_CANCELLED, CTL_NEXIT

@@ -5,6 +5,7 @@
 #include <systemd/sd-event.h>
 #include "host.h"
 #include "loop.h"
+#include "version.h"
 
 struct machine;
 
@@ -23,6 +24,8 @@ struct croft {
 	int64_t started_usec;
 	bool stopping;
 	uint32_t uid_base, uid_count;	/* numeric uids of this home: front, shim, then the VMs */
+	uid_t front_uid, shim_uid;	/* of the accounts croft and croft-vm on an installed host, else of that range */
+	gid_t front_gid, shim_gid;
 	char *certificate, *key;	/* PEM */
 	char certificate_sha256[65];	/* of the certificate in DER, as hex */
 	struct host host;
@@ -38,5 +41,3 @@ struct croft {
 	struct consoles *consoles;	/* one-time tickets */
 	void (*on_vm_change)(struct machine *m);	/* draining, or NULL */
 };
-
-#define CROFT_VERSION "0.1.0"
