@@ -499,14 +499,16 @@ static int first_work(struct db_job *j, struct db_tx *tx, struct err *e)
 int access_first_admin(struct croft *c, char **ret_password, struct err *e)
 {
 	struct first f = {};
-	char password[21], *hash;
+	char password[21], *hash = NULL;
+	int r = 0;
 
-	*ret_password = NULL;
+	if (ret_password)
+		*ret_password = NULL;
 	if (map_len(c->access->users))
 		return 0;
 	password_random(password);
-	int r = password_hash(password, &hash, e);
-
+	if (ret_password)
+		r = password_hash(password, &hash, e);
 	if (r < 0)
 		return r;
 	f.u = xnew(user);
@@ -518,7 +520,18 @@ int access_first_admin(struct croft *c, char **ret_password, struct err *e)
 		return r;
 	}
 	access_add_user(c->access, f.u);
-	*ret_password = xstrdup(password);
+	if (ret_password)
+		*ret_password = xstrdup(password);
 	explicit_bzero(password, sizeof password);
 	return 0;
+}
+
+bool access_has_passwords(const struct croft *c)
+{
+	size_t i = 0;
+
+	for (const struct user *u; (u = map_next(c->access->users, &i, NULL)); )
+		if (u->password)
+			return true;
+	return false;
 }

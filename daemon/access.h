@@ -21,5 +21,7 @@ void access_local(struct croft *c, uid_t uid, int peer_fd, void (*done)(void *ar
 bool access_valid(struct croft *c, const struct who *w);
 /* A local user's connection lives on while the Croft user changes: @w is brought up to date, maybe to WHO_NOBODY. */
 void access_refresh(struct croft *c, struct who *w);
-/* The admin at first start: creates it, *ret_password is owned by the caller and printed once. NULL when users exist. */
+/* The admin at first start: creates it, *ret_password is owned by the caller and printed once. NULL when users exist. With
+ * @ret_password NULL it gets no password: root sets one. */
 int access_first_admin(struct croft *c, char **ret_password, struct err *e);
+bool access_has_passwords(const struct croft *c);	/* can anybody log in by one? */

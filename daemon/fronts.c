@@ -354,7 +354,7 @@ static int start(struct fronts *fs, bool local, struct err *e)
 	list_append(&fs->all, &f->in_fronts);
 	f->door = door_new(c->ev, pair[0], DOOR_OF_CROFTD, on_message, on_door_end, f);
 	struct door_hello m = {
-		.build = BUILD_ID, .uid = c->uid_base, .gid = c->uid_base, .requests_max = REQUESTS_MAX,
+		.build = BUILD_ID, .uid = c->front_uid, .gid = c->front_gid, .requests_max = REQUESTS_MAX,
 		.events_credit = EVENTS_CREDIT, .connections_max = CONNECTIONS_MAX, .connections_per_address = 512,
 		.head_timeout_ms = 10000, .idle_timeout_ms = 75000, .ring_bytes = RING_BYTES,
 	};

@@ -16,7 +16,7 @@
 #include "task.h"
 #include "text.h"
 
-#define UID_FIRST 16		/* uid_base + 0 is the front's, + 1 croft-vm's */
+#define UID_FIRST 16		/* uid_base + 0 is the front's, + 1 croft-vm's, without accounts */
 
 struct inventory {
 	struct croft *c;
@@ -386,7 +386,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	inv->by_id = map_new();
 	inv->shim = xasprintf("%s/croft-vm", c->opt.libexec);
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
-					    .shim_uid = c->uid_base + 1, .shim_gid = c->uid_base + 1 };
+					    .shim_uid = c->shim_uid, .shim_gid = c->shim_gid };
 	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change,
 			       .on_parked = on_parked };
 

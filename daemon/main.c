@@ -127,6 +127,8 @@ static int open_state(struct croft *c, struct err *e)
 	if (r == 0)
 		r = settings_uids(c, e);
 	if (r == 0)
+		settings_accounts(c);
+	if (r == 0)
 		r = host_cache_load(c, e);
 	if (r == 0)
 		r = events_new(c, &c->events, e);
@@ -184,6 +186,8 @@ static void tell_start(struct croft *c, const char *password)
 	       c->opt.installed ? c->run : c->home);
 	if (password)
 		printf("Log in as admin with the password %s (this is the only time that it is shown)\n", password);
+	if (c->opt.installed && !access_has_passwords(c))
+		printf("Nobody can log in by a password yet; set admin's, as root: vmctl user set admin password=-\n");
 	printf("Guests run by %s: %s\n", c->host.accel, c->host.accel_reason);
 	fflush(stdout);
 	sd_notify(0, "READY=1");
@@ -218,7 +222,7 @@ static int serve(struct croft *c, struct err *e)
 	c->auth_lane = lane_new(c->ev, "auth", 2, 64);
 	c->consoles = consoles_new(c);
 	if (r == 0)
-		r = access_first_admin(c, &password, e);
+		r = access_first_admin(c, c->opt.installed ? NULL : &password, e);	/* (a log is no place for a password) */
 	if (r == 0)
 		r = certificate_load(c, e);
 	if (r == 0)

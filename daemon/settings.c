@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include "db.h"
@@ -14,6 +15,7 @@
 #define UIDS_FIRST	1900000000u
 #define UIDS_SLOTS	1000u
 #define UIDS_COUNT	65536u
+#define UIDS_SYSTEM	1000u	/* Debian's accounts below it are no person's */
 
 struct setting { struct db_job job; const char *key, *value; char found[64]; bool was_there; };
 
@@ -114,6 +116,22 @@ int settings_uids(struct croft *c, struct err *e)
 	c->uid_base = (uint32_t)base;
 	c->uid_count = UIDS_COUNT;
 	return 0;
+}
+
+/* A person who happens to have the name isn't meant. */
+static void account(const struct croft *c, const char *name, uint32_t number, uid_t *uid, gid_t *gid)
+{
+	const struct passwd *pw = c->opt.installed ? getpwnam(name) : NULL;
+	bool ours = pw && pw->pw_uid > 0 && pw->pw_uid < UIDS_SYSTEM && pw->pw_gid > 0;
+
+	*uid = ours ? pw->pw_uid : number;
+	*gid = ours ? pw->pw_gid : number;
+}
+
+void settings_accounts(struct croft *c)
+{
+	account(c, "croft", c->uid_base, &c->front_uid, &c->front_gid);
+	account(c, "croft-vm", c->uid_base + 1, &c->shim_uid, &c->shim_gid);
 }
 
 int settings_first_time(struct croft *c, const char *what, bool *ret, struct err *e)

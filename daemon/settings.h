@@ -5,6 +5,8 @@
 
 /* The range of numeric uids of this home: chosen at first start so that two homes side by side do not share one. */
 int settings_uids(struct croft *c, struct err *e);
+/* Who croft-front and croft-vm become. After settings_uids. */
+void settings_accounts(struct croft *c);
 /* "" when there is none. */
 int settings_get(struct croft *c, const char *key, char out[64], struct err *e);
 /* Behind what waits for the database already; does not block. */
