@@ -20,9 +20,14 @@ static const struct { uint8_t implementer; uint16_t part; const char *name; } co
 	{ 0x46, 0x001, "a64fx" },         { 0x48, 0xd01, "tsv110" },       { 0x48, 0xd02, "tsv200" },
 	{ 0x4e, 0x003, "denver2" },       { 0x4e, 0x004, "carmel" },       { 0x50, 0x000, "xgene" },
 	{ 0x51, 0x001, "oryon" },         { 0x51, 0x802, "kryo-gold" },    { 0x51, 0x803, "kryo-silver" },
-	{ 0x51, 0xc00, "falkor" },        { 0x61, 0x022, "apple-m1-icestorm" }, { 0x61, 0x023, "apple-m1-firestorm" },
-	{ 0x61, 0x032, "apple-m2-blizzard" }, { 0x61, 0x033, "apple-m2-avalanche" }, { 0xc0, 0xac3, "ampere1" },
-	{ 0xc0, 0xac4, "ampere1a" },
+	{ 0x51, 0xc00, "falkor" },        { 0xc0, 0xac3, "ampere1" },      { 0xc0, 0xac4, "ampere1a" },
+	/* M1, M1 Pro, M1 Max; M2, M2 Pro, M2 Max */
+	{ 0x61, 0x022, "apple-m1-icestorm" }, { 0x61, 0x023, "apple-m1-firestorm" },
+	{ 0x61, 0x024, "apple-m1-icestorm" }, { 0x61, 0x025, "apple-m1-firestorm" },
+	{ 0x61, 0x028, "apple-m1-icestorm" }, { 0x61, 0x029, "apple-m1-firestorm" },
+	{ 0x61, 0x032, "apple-m2-blizzard" }, { 0x61, 0x033, "apple-m2-avalanche" },
+	{ 0x61, 0x034, "apple-m2-blizzard" }, { 0x61, 0x035, "apple-m2-avalanche" },
+	{ 0x61, 0x038, "apple-m2-blizzard" }, { 0x61, 0x039, "apple-m2-avalanche" },
 };
 
 const char *cputype_name(uint32_t midr)
@@ -33,16 +38,30 @@ const char *cputype_name(uint32_t midr)
 	return NULL;
 }
 
+static bool one_of(const char *const *list, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(name, list[i]))
+			return true;
+	return false;
+}
+
 bool cputype_has_vhe(uint32_t midr)
 {
 	static const char *const v80[] = { "cortex-a32", "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a57",
 					   "cortex-a72", "cortex-a73", "thunderx", "xgene", "denver2" };
 	const char *name = cputype_name(midr);
 
-	for (size_t i = 0; i < COUNT(v80); i++)
-		if (name && !strcmp(name, v80[i]))
-			return false;
-	return name != NULL;
+	return name && !one_of(v80, COUNT(v80), name);
+}
+
+bool cputype_is_small(const char *name)
+{
+	static const char *const small[] = { "cortex-a32", "cortex-a34", "cortex-a35", "cortex-a53", "cortex-a55",
+					     "cortex-a510", "cortex-a520", "kryo-silver", "apple-m1-icestorm",
+					     "apple-m2-blizzard" };
+
+	return one_of(small, COUNT(small), name);
 }
 
 /* ID_AA64MMFR0_EL1.PARange of QEMU's models. */

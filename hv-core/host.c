@@ -15,6 +15,8 @@ static const struct field cpu_type_rows[] = {
 	{ "midr", F_STR, O(midr), .help = "Its MIDR_EL1 (ARM only)" },
 	{ "count", F_U64, O(count), .help = "How many" },
 	{ "list", F_STR, O(list), .help = "Which CPUs: \"0-3,7\"" },
+	{ "capacity", F_U64, O(capacity), .help = "Speed beside the fastest, which has 1024; 0: the kernel does not say" },
+	{ "max_khz", F_U64, O(max_khz), .help = "Highest frequency; 0: the kernel does not say" },
 	{}
 };
 #undef O
@@ -25,6 +27,7 @@ static const struct fields cpu_type_fields = { "HostCpuType", sizeof(struct host
 static const struct field node_rows[] = {
 	{ "id", F_U64, O(id), .help = "Number of the node" },
 	{ "cpus", F_U64, O(cpus), .help = "CPUs in it" },
+	{ "list", F_STR, O(list), .help = "Which CPUs: \"0-31\"" },
 	{ "memory_bytes", F_U64, O(memory_bytes), .help = "Memory in it" },
 	{}
 };
@@ -36,12 +39,16 @@ static const struct field kvm_rows[] = {
 	{ "usable", F_BOOL, O(usable), .help = "A virtual CPU has run in a probe" },
 	{ "reason", F_STR, O(reason), .help = "Why it is usable or not" },
 	{ "gic", F_U64, O(gic), .help = "Version of the interrupt controller for guests; 0: unknown" },
+	{ "gicv2", F_BOOL, O(gicv2), .help = "Guests can have a GICv2, perhaps beside a GICv3" },
 	{ "ipa_bits", F_U64, O(ipa_bits), .help = "Address bits of a guest; 0: unknown" },
 	{ "max_vcpus", F_U64, O(max_vcpus), .help = "Most virtual CPUs of a VM; 0: unknown" },
 	{ "sve", F_BOOL, O(sve), .help = "Guests have SVE" },
 	{ "pmu", F_BOOL, O(pmu), .help = "Guests have performance counters" },
-	{ "aarch32", F_BOOL, O(aarch32), .help = "Guests may run 32-bit kernels" },
-	{ "mode", F_STR, O(mode), .help = "vhe, nvhe or protected, where it is known" },
+	{ "aarch32", F_BOOL, O(aarch32), .help = "KVM can run 32-bit kernels" },
+	{ "pointer_auth", F_BOOL, O(pointer_auth), .help = "Guests have pointer authentication" },
+	{ "mte", F_BOOL, O(mte), .help = "KVM can give guests memory tagging (MTE)" },
+	{ "cpu_models", F_STRS, O(cpu_models), .help = "Values of cpu_model that KVM takes" },
+	{ "mode", F_STR, O(mode), .help = "vhe, nvhe or protected; absent where it is not known, and without EL2" },
 	{}
 };
 #undef O
@@ -91,8 +98,11 @@ static const struct field host_rows[] = {
 	{ "memory_bytes", F_U64, O(memory_bytes), .help = "Memory of the host" },
 	{ "cpus", F_U64, O(cpus), .help = "CPUs that are online" },
 	{ "cpu_types", F_LIST, O(cpu_types), .sub = &cpu_type_fields, .help = "Kinds of cores" },
+	{ "cpu_features", F_STR, O(cpu_features), .help = "What all cores have, in the kernel's words (ARM only)" },
 	{ "nodes", F_LIST, O(nodes), .sub = &node_fields, .help = "NUMA nodes" },
 	{ "smmu", F_BOOL, O(smmu), .help = "There is an IOMMU (ARM: SMMU)" },
+	{ "iommu", F_STR, O(iommu), .help = "The kernel's name for it" },
+	{ "iommu_devices", F_U64, O(iommu_devices), .help = "PCI devices behind it: what can be given to a VM" },
 	{ "systemd", F_BOOL, O(systemd), .help = "systemd is the init" },
 	{ "scope_problem", F_STR, O(scope_problem), FIELD_NULLABLE,
 	  .help = "Why the last VM that was started has no systemd scope, or null" },
@@ -144,17 +154,28 @@ static void read_memory(const char *root, struct host *h)
 	h->memory_bytes = total ? strtoull(total + 9, NULL, 10) * 1024 : 0;
 }
 
-static bool has_entries(const char *root, const char *path)
+/* Boards have IOMMUs for their video decoders only: what counts is the PCI devices that are behind one. */
+static void read_iommu(const char *root, struct host *h)
 {
-	AUTO_FREE char *full = xasprintf("%s/%s", root, path);
-	DIR *d = opendir(full);
-	bool any = false;
+	AUTO_FREE char *units = xasprintf("%s/sys/class/iommu", root), *devices = xasprintf("%s/sys/bus/pci/devices", root);
+	DIR *d = opendir(units);
 
 	for (struct dirent *de; d && (de = readdir(d));)
-		any = any || de->d_name[0] != '.';
+		if (de->d_name[0] != '.' && (!h->iommu || strcmp(de->d_name, h->iommu) < 0)) {
+			free(h->iommu);
+			h->iommu = xstrdup(de->d_name);
+		}
 	if (d)
 		closedir(d);
-	return any;
+	d = opendir(devices);
+	for (struct dirent *de; d && (de = readdir(d));) {
+		AUTO_FREE char *group = xasprintf("sys/bus/pci/devices/%s/iommu_group", de->d_name);
+
+		h->iommu_devices += de->d_name[0] != '.' && host_exists(root, group);
+	}
+	if (d)
+		closedir(d);
+	h->smmu = h->iommu;
 }
 
 /* A hybrid hierarchy counts as version 1: the controllers are there. */
@@ -178,7 +199,7 @@ int host_probe(const char *sysroot, struct host *ret, struct err *e)
 	read_memory(sysroot, &h);
 	host_read_cpus(sysroot, &h);
 	host_read_programs(sysroot, &h);
-	h.smmu = has_entries(sysroot, "sys/class/iommu");
+	read_iommu(sysroot, &h);
 	h.systemd = host_exists(sysroot, "run/systemd/system");
 	h.cgroup = read_cgroup(sysroot);
 	if (*sysroot)

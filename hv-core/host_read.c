@@ -52,23 +52,3 @@ uint64_t host_size(const char *root, const char *path)
 
 	return stat_beneath(root, path, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
 }
-
-int host_list_next(const char **at, int *last)
-{
-	char *end;
-	long n;
-
-	if (*at[0] == '-' && *last >= 0) {	/* inside a range */
-		n = strtol(*at + 1, &end, 10);
-		if (*last < n && *last < 4095)
-			return ++*last;
-		*at = end;
-	}
-	if (**at == ',')
-		++*at;
-	n = strtol(*at, &end, 10);
-	if (end == *at || n < 0 || n > 4095)
-		return -1;
-	*at = end;
-	return *last = (int)n;
-}

@@ -9,8 +9,6 @@
 char *host_text(const char *root, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool host_exists(const char *root, const char *path);
 uint64_t host_size(const char *root, const char *path);		/* of a regular file; 0 when it can't be found */
-/* Walk a kernel list, "0-3,8": the next number after *at, or -1. Start with *at = text. Bounded by 4096 numbers. */
-int host_list_next(const char **at, int *last);
 
 void host_read_cpus(const char *root, struct host *h);		/* host_cpu.c: cpus, cpu_types, nodes, kvm.mode */
 void host_read_programs(const char *root, struct host *h);	/* host_qemu.c: qemu, firmware */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,7 +18,12 @@
 #define DEADLINE_MS 4000	/* milliseconds on real hardware, a second under emulation */
 
 /* What the child writes into the pipe, once. */
-struct finding { int32_t no; char step[48]; uint32_t gic, ipa_bits, max_vcpus; bool ran, sve, pmu, aarch32; };
+struct finding {
+	int32_t no;
+	char step[48];
+	uint32_t gic, ipa_bits, max_vcpus, target;
+	bool ran, gicv2, sve, pmu, aarch32, pointer_auth, mte;
+};
 
 enum { GUEST_RAM = 0x40000000, GUEST_UART = 0x09000000, GUEST_BYTE = 42, RAM_BYTES = 65536 };
 
@@ -35,18 +41,26 @@ static bool has_device(int vm, unsigned type)
 	return ioctl(vm, KVM_CREATE_DEVICE, &d) == 0;
 }
 
+static bool has(int kvm, int extension)
+{
+	return ioctl(kvm, KVM_CHECK_EXTENSION, extension) > 0;
+}
+
 static int ask(int kvm, struct finding *f)
 {
 	int bits = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_VM_IPA_SIZE), vm;
 
 	f->ipa_bits = bits > 0 ? bits : 40;
-	f->sve = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_SVE) > 0;
-	f->pmu = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_PMU_V3) > 0;
-	f->aarch32 = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_EL1_32BIT) > 0;
+	f->sve = has(kvm, KVM_CAP_ARM_SVE);
+	f->pmu = has(kvm, KVM_CAP_ARM_PMU_V3);
+	f->aarch32 = has(kvm, KVM_CAP_ARM_EL1_32BIT);
+	f->pointer_auth = has(kvm, KVM_CAP_ARM_PTRAUTH_ADDRESS) && has(kvm, KVM_CAP_ARM_PTRAUTH_GENERIC);
+	f->mte = has(kvm, KVM_CAP_ARM_MTE);
 	vm = ioctl(kvm, KVM_CREATE_VM, bits > 0 ? KVM_VM_TYPE_ARM_IPA_SIZE(bits) : 0);
 	if (vm < 0)
 		return stop(f, "making a VM");
-	f->gic = has_device(vm, KVM_DEV_TYPE_ARM_VGIC_V3) ? 3 : has_device(vm, KVM_DEV_TYPE_ARM_VGIC_V2) ? 2 : 0;
+	f->gicv2 = has_device(vm, KVM_DEV_TYPE_ARM_VGIC_V2);
+	f->gic = has_device(vm, KVM_DEV_TYPE_ARM_VGIC_V3) ? 3 : f->gicv2 ? 2 : 0;
 	bits = ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	f->max_vcpus = bits > 0 ? bits : 0;
 	if (f->gic == 2 && f->max_vcpus > 8)
@@ -88,6 +102,7 @@ static int run_guest(int kvm, int vm, struct finding *f)
 		return stop(f, "mapping the virtual CPU");
 	if (ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init) < 0 || ioctl(vcpu, KVM_ARM_VCPU_INIT, &init) < 0)
 		return stop(f, "initialising the virtual CPU");
+	f->target = init.target;
 	if (ioctl(vcpu, KVM_SET_ONE_REG, &reg) < 0)
 		return stop(f, "setting its registers");
 	do
@@ -101,12 +116,26 @@ static int run_guest(int kvm, int vm, struct finding *f)
 	return f->ran ? 0 : stop(f, "running four instructions");
 }
 
+/* Where the cores are of several kinds, a virtual CPU must run on the kind that it was initialised on. */
+static void stay_here(void)
+{
+	unsigned cpu;
+	cpu_set_t one;
+
+	if (getcpu(&cpu, NULL) < 0 || cpu >= CPU_SETSIZE)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 /* In the child: only system calls, since it was forked from a program with threads. */
 static void probe_child(int out)
 {
 	struct finding f = { 0 };
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
 
+	stay_here();
 	if (kvm < 0)
 		stop(&f, "opening /dev/kvm");
 	else if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
@@ -145,6 +174,21 @@ static bool run_child(struct finding *ret)
 	return answered;
 }
 
+/* QEMU's "host" and "max" are whatever the CPU is. A named model is taken only where KVM has a target of its own for
+ * it and the CPU is that one; all newer CPUs are "generic", and go by no name. */
+static void put_models(struct host_kvm *k, uint32_t target)
+{
+	static const struct { uint32_t target; const char *name; } named[] = {
+		{ KVM_ARM_TARGET_CORTEX_A53, "cortex-a53" }, { KVM_ARM_TARGET_CORTEX_A57, "cortex-a57" },
+	};
+
+	*(char **)field_vec_add(&k->cpu_models, sizeof(char *)) = xstrdup("host");
+	*(char **)field_vec_add(&k->cpu_models, sizeof(char *)) = xstrdup("max");
+	for (size_t i = 0; i < COUNT(named); i++)
+		if (named[i].target == target)
+			*(char **)field_vec_add(&k->cpu_models, sizeof(char *)) = xstrdup(named[i].name);
+}
+
 void kvm_probe(struct host_kvm *ret)
 {
 	struct finding f = { 0 };
@@ -159,12 +203,17 @@ void kvm_probe(struct host_kvm *ret)
 		return;
 	}
 	ret->gic = f.gic;
+	ret->gicv2 = f.gicv2;
 	ret->ipa_bits = f.ipa_bits;
 	ret->max_vcpus = f.max_vcpus;
 	ret->sve = f.sve;
 	ret->pmu = f.pmu;
 	ret->aarch32 = f.aarch32;
+	ret->pointer_auth = f.pointer_auth;
+	ret->mte = f.mte;
 	ret->usable = f.ran && f.gic;
+	if (ret->usable)
+		put_models(ret, f.target);
 	if (ret->usable)
 		ret->reason = xstrdup("a virtual CPU has run in a probe");
 	else if (f.ran)

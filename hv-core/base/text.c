@@ -344,3 +344,23 @@ bool text_const_eq(const void *a, const void *b, size_t n)
 		differ |= x[i] ^ y[i];
 	return !differ;
 }
+
+int text_list_next(const char **at, int *last)
+{
+	char *end;
+	long n;
+
+	if (*at[0] == '-' && *last >= 0) {	/* inside a range */
+		n = strtol(*at + 1, &end, 10);
+		if (*last < n && *last < 4095)
+			return ++*last;
+		*at = end;
+	}
+	if (**at == ',')
+		++*at;
+	n = strtol(*at, &end, 10);
+	if (end == *at || n < 0 || n > 4095)
+		return -1;
+	*at = end;
+	return *last = (int)n;
+}

@@ -29,5 +29,8 @@ int64_t mono_usec(void);				/* CLOCK_MONOTONIC */
 /* Percent-decode one path segment or query value into @out (NUL-terminated). -EINVAL for a bad escape, NUL or bad
  * UTF-8; -ERANGE when it does not fit. @plus: '+' means blank (query). */
 int text_unescape(const char *s, size_t n, bool plus, char *out, size_t cap);
+/* Walk a list as the kernel writes it, "0-3,8": the next number after *at, or -1 at the end (**at is 0) and at what is
+ * none. Start with *at = text, *last = -1. Numbers to 4095, so it ends. */
+int text_list_next(const char **at, int *last);
 bool text_glob(const char *pattern, const char *s);	/* only '*' is special; linear time */
 bool text_const_eq(const void *a, const void *b, size_t n);	/* constant time */

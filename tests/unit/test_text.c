@@ -230,4 +230,23 @@ TEST(text_const_eq_compares)
 {
 	ok(text_const_eq("abc", "abc", 3) && !text_const_eq("abc", "abd", 3) && text_const_eq("a", "b", 0));
 }
+
+TEST(kernel_lists)
+{
+	static const struct { const char *text; int n, sum; } all[] = {
+		{ "0", 1, 0 }, { "0-3", 4, 6 }, { "0-1,3", 3, 4 }, { "2,4-5,7", 4, 18 }, { "", 0, 0 }, { "junk", 0, 0 },
+		{ "3-1", 1, 3 }, { "0-99999999", 4096, 4095 * 4096 / 2 }, { "-5", 0, 0 }, { "1,,2", 1, 1 },
+	};
+
+	for (size_t i = 0; i < COUNT(all); i++) {
+		const char *at = all[i].text;
+		int last = -1, n = 0, sum = 0, v;
+
+		while (n < 10000 && (v = text_list_next(&at, &last)) >= 0)
+			n++, sum += v;
+		eq_int(n, all[i].n);
+		eq_int(sum, all[i].sum);
+	}
+}
+
 T_MAIN

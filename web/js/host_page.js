@@ -11,7 +11,9 @@ import { isAlive } from './state.js';
 const limitWords = {
 	kvm: 'Hardware virtualisation (KVM)', qemu: 'QEMU for ARM guests', uefi: 'UEFI firmware for guests', 'more-than-8-vcpus': 'More than 8 CPUs a VM',
 	'uniform-cores': 'Cores of one kind', 'systemd-scopes': 'A systemd scope for each VM', 'cgroup-v2': 'Limits by control groups',
-	iommu: 'Passing devices through', '4k-pages': 'Pages of 4 KiB',
+	iommu: 'Passing devices through', '4k-pages': 'Pages of 4 KiB', 'memory-for-one-vm': 'All memory for one VM', 'one-numa-node': 'One NUMA node',
+	vhe: 'Kernel in EL2 (VHE)', 'named-cpu-models': 'CPU models by name', 'performance-counters': 'Performance counters', sve: 'SVE',
+	'pointer-authentication': 'Pointer authentication', 'memory-tagging': 'Memory tagging (MTE)', '32-bit-kernels': '32-bit kernels',
 };
 const sum = (list, of) => list.reduce((n, item) => n + of(item), 0);
 
