@@ -5,6 +5,7 @@
 #include "inventory.h"
 #include "mem.h"
 #include "scope.h"
+#include "place.h"
 #include "task.h"
 #include "text.h"
 
@@ -12,7 +13,7 @@ struct end_view { int why; int64_t when; char *message, *explanation; uint64_t s
 struct status_view {
 	int state;
 	int64_t since, as_of;
-	char *accel, *accel_reason, *note, *problem;
+	char *accel, *accel_reason, *host_cpus, *host_cpus_reason, *note, *problem;
 	uint64_t pid, task;
 	struct end_view last_end;
 };
@@ -44,6 +45,8 @@ static const struct field status_rows[] = {
 	STATUS(as_of, F_TIME, .help = "when this was true for sure"),
 	STATUS(accel, F_STR, .flags = FIELD_NULLABLE, .help = "kvm, tcg (emulation) or sim, while it runs"),
 	STATUS(accel_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why that one"),
+	STATUS(host_cpus, F_STR, .flags = FIELD_NULLABLE, .help = "CPUs of the host that it may run on, while it runs"),
+	STATUS(host_cpus_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why those, where not all of them"),
 	STATUS(pid, F_U64, .help = "process of the guest, 0 while off"),
 	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused or degraded"),
 	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
@@ -131,7 +134,20 @@ static void add_pending(void *arg, const char *pointer, const struct field *row)
 		*(char **)field_vec_add(v, sizeof(char *)) = xasprintf("/config%s", pointer);
 }
 
-static void view_status(const struct machine *m, struct status_view *s)
+/* @place: room for the sentence. */
+static void view_place(const struct machine *m, const char *cpus, struct vm_place *place, struct status_view *s)
+{
+	const struct vm_spec *spec = m->started ?: &m->spec;
+
+	s->host_cpus = (char *)cpus;
+	if (!cpus || spec->engine != VM_ENGINE_QEMU)
+		return;
+	vm_place(spec, &m->c->host, place);
+	if (place->cpus && strcmp(place->cpus, cpus) == 0)
+		s->host_cpus_reason = place->why;
+}
+
+static void view_status(const struct machine *m, struct vm_place *place, struct status_view *s)
 {
 	struct vm_status st = {};
 
@@ -146,6 +162,7 @@ static void view_status(const struct machine *m, struct status_view *s)
 	s->accel = (char *)st.accel;
 	if (st.accel && strcmp(st.accel, "tcg") == 0)
 		s->accel_reason = m->spec.accel == VM_ACCEL_TCG ? (char *)"emulation was asked for" : m->c->host.accel_reason;
+	view_place(m, st.host_cpus, place, s);
 	s->pid = (uint64_t)st.pid;
 	s->note = (char *)st.note;
 	s->last_end = (struct end_view){ .why = (int)st.last->why, .when = st.last->when_usec, .message = (char *)st.last->message,
@@ -156,12 +173,13 @@ void machine_write(const struct machine *m, const struct machine *as, struct buf
 {
 	struct jw w = JW(out);
 	struct machine_view v = {};
+	struct vm_place place;
 
 	if (!as)
 		as = m;
 	v = (struct machine_view){ .id = (char *)as->id, .name = as->name, .folder = as->folder, .revision = as->revision,
 				   .created = as->created_usec, .labels = as->labels, .config = as->spec };
-	view_status(m, &v.status);
+	view_status(m, &place, &v.status);
 	if (m->started && m->vm && vm_state_alive(vm_state(m->vm)))
 		fields_diff(&vm_spec_fields, m->started, &as->spec, add_pending, &v.pending);
 	fields_encode(&machine_fields, &v, &w, NULL);

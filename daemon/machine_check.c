@@ -6,7 +6,7 @@
 #include "networks.h"
 #include "stores.h"
 
-static int at_config(struct err *e, int r)
+int machine_at_config(struct err *e, int r)
 {
 	char pointer[sizeof e->pointer];
 
@@ -134,7 +134,7 @@ int machine_check_new(struct machine *m, struct err *e)
 	if (r < 0)
 		return r;
 	vm_spec_freeze(&m->spec, &m->c->host, m->id);
-	return at_config(e, vm_spec_check(&m->spec, &m->c->host, e)) ?: check_paths(m, e) ?: check_forwards(m, NULL, NULL, 0, e);
+	return machine_at_config(e, vm_spec_check(&m->spec, &m->c->host, e)) ?: check_paths(m, e) ?: check_forwards(m, NULL, NULL, 0, e);
 }
 
 /* A VM's files are in its folder, a top one, and nowhere else: with other paths it would take another VM's disks, and its
@@ -193,5 +193,5 @@ int machine_check_changed(const struct machine *m, struct machine *as, struct er
 	if (r < 0)
 		return r;
 	vm_spec_freeze(&as->spec, &m->c->host, m->id);
-	return at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, NULL, 0, e);
+	return machine_at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, NULL, 0, e);
 }

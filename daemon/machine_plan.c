@@ -5,8 +5,10 @@
 #include <unistd.h>
 #include "file.h"
 #include "image.h"
+#include "machine_check.h"
 #include "machine_plan.h"
 #include "mem.h"
+#include "place.h"
 #include "stores.h"
 
 #define KERNEL_MAX	(512ull << 20)
@@ -162,9 +164,10 @@ static void begin(void *arg)
 	struct plan *p = arg;
 	struct machine *m = p->m;
 	struct vm_plan names = { .uuid = m->id, .name = m->name };
+	struct vm_place place;
 	struct err e = {};
 
-	if (argv_build(&m->spec, &m->c->host, &names, &p->l->argv, &e) < 0) {
+	if (machine_at_config(&e, argv_build(&m->spec, &m->c->host, &names, &p->l->argv, &e)) < 0) {
 		end(p, &e);
 		return;
 	}
@@ -173,6 +176,8 @@ static void begin(void *arg)
 		p->l->fds[i] = -1;
 	p->l->uid = p->l->gid = m->uid;
 	p->l->qemu_version = m->c->host.qemu.version;
+	vm_place(&m->spec, &m->c->host, &place);
+	p->l->cpus = place.cpus;
 	p->l->kvm = vm_spec_accel(&m->spec, &m->c->host) == VM_ACCEL_KVM;
 	next(p);
 }

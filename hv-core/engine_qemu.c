@@ -6,6 +6,7 @@
 #include "engine_qemu.h"
 #include <errno.h>
 #include <stdio.h>
+#include "child.h"
 #include "launch.h"
 #include "log.h"
 #include "text.h"
@@ -28,6 +29,8 @@ static void on_running(void *arg, const struct vm_proc *proc)
 	struct guest *g = arg;
 
 	g->found = g->serves = true;
+	free(g->cpus);
+	g->cpus = proc_cpus(proc->pid);
 	if (g->killed)
 		keeper_kill(g->keeper, NULL);
 	else
@@ -103,6 +106,7 @@ static void qemu_detach(struct vm *vm)
 	qmp_free(g->qmp);
 	keeper_free(g->keeper);
 	free(g->note);
+	free(g->cpus);
 	free(g);
 }
 
@@ -114,6 +118,7 @@ static int qemu_start(struct vm *vm, const struct vm_launch *l, struct err *e)
 	struct keeper_launch k = {
 		.uuid = uuid, .argv = (const char *const *)l->argv.v, .fds = fds, .uid = l->uid, .gid = l->gid,
 		.qemu_version = l->qemu_version, .private_root = true, .devices = l->kvm ? devices : NULL,
+		.cpus = l->cpus,
 	};
 	struct guest *g;
 
@@ -248,6 +253,7 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
+	s->host_cpus = g->cpus;
 }
 
 /* What is asked of the monitor, and what its yes means. */

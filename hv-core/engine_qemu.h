@@ -18,6 +18,7 @@ struct guest {
 	const char *accel;
 	const char *reason;		/* why we ended a start, for last.message; or NULL */
 	char *note;			/* owned; NULL: nothing to say */
+	char *cpus;			/* owned: of the host, where it was seen to run; NULL: not known */
 };
 
 void guest_keep(struct guest *g);		/* find its keeper again */

@@ -37,6 +37,7 @@ struct keeper_launch {
 	const char *const *devices;	/* nodes that QEMU opens by path ("/dev/kvm"); NULL-terminated or NULL */
 	const char *const *binds;	/* further paths to be seen read-only ("/sys"); NULL-terminated or NULL */
 	uint64_t memlock_bytes;		/* RLIMIT_MEMLOCK; 0: 64 KiB; UINT64_MAX: no limit (VFIO) */
+	const char *cpus;		/* of the host, that QEMU may run on: "4-7"; NULL: any */
 };
 
 struct keeper_ops {

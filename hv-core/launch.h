@@ -10,6 +10,7 @@ struct vm_launch {
 	uid_t uid;		/* what QEMU runs as */
 	gid_t gid;
 	const char *qemu_version;	/* borrowed, or NULL */
+	const char *cpus;	/* of the host, that QEMU may run on; NULL: any. Borrowed from the host's facts */
 	bool kvm;		/* the argv says KVM: the start fails when QEMU says otherwise */
 };
 

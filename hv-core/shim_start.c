@@ -83,6 +83,7 @@ int shim_send_launch(const struct keeper_house *h, int ctl, const struct keeper_
 		.console_bytes = l->console_bytes ? l->console_bytes : CONSOLE_BYTES,
 		.devices = texts(l->devices, devices, 0), .binds = texts(l->binds, all, nbinds),
 		.memlock_bytes = l->memlock_bytes ? l->memlock_bytes : MEMLOCK_BYTES,
+		.cpus = (char *)l->cpus,
 	};
 	int r = ctl_send(ctl, CTL_LAUNCH, 1, &m, fds, l->nfds);
 	return r < 0 ? fail_errno(e, r, "tell croft-vm what to start") : 0;

@@ -64,6 +64,7 @@ struct vm_spec {
 	char *description;
 	char *machine;		/* "virt-7.2"; frozen */
 	char *cpu_model;	/* "host", "max", "cortex-a72", ...; frozen */
+	char *core_type;	/* kind of core to run on, "cortex-a55"; NULL: see place.h */
 	uint64_t cpus, memory_bytes;
 	uint64_t cpu_weight, cpu_limit_percent;	/* of its control group */
 	struct vm_kernel kernel;

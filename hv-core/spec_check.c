@@ -2,9 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include "buf.h"
 #include "cputype.h"
 #include "host.h"
 #include "mem.h"
+#include "place.h"
 #include "spec.h"
 #include "text.h"
 
@@ -19,7 +21,7 @@ enum vm_accel vm_spec_accel(const struct vm_spec *s, const struct host *h)
 	/* A model that was frozen under emulation stays emulated: KVM can show a guest no CPU but its own. */
 	if (s->cpu_model && strcmp(s->cpu_model, "max"))
 		return VM_ACCEL_TCG;
-	if (s->gic != VM_GIC_AUTO && h->kvm.gic && h->kvm.gic != (s->gic == VM_GIC_2 ? 2 : 3))
+	if (s->gic != VM_GIC_AUTO && !host_has_gic(h, s->gic == VM_GIC_2 ? 2 : 3))
 		return VM_ACCEL_TCG;
 	return h->kvm.usable ? VM_ACCEL_KVM : VM_ACCEL_TCG;
 }
@@ -110,6 +112,17 @@ static int fail_in(struct err *e, const char *map, const char *name, const char 
 	return fail_at(e, pointer, "%s", sentence);
 }
 
+/* What KVM was asked; "host" and "max" it always takes. */
+static bool takes_model(const struct host *h, const char *model)
+{
+	char *const *models = h->kvm.cpu_models.items;
+	bool takes = !strcmp(model, "host") || !strcmp(model, "max");
+
+	for (size_t i = 0; i < h->kvm.cpu_models.n && !takes; i++)
+		takes = !strcmp(models[i], model);
+	return takes;
+}
+
 static int check_accel(const struct vm_spec *s, const struct host *h, struct err *e)
 {
 	const char *model = s->cpu_model ? s->cpu_model : "";
@@ -133,11 +146,11 @@ static int check_accel(const struct vm_spec *s, const struct host *h, struct err
 			h->kvm.reason ? h->kvm.reason : "it was not probed");
 		return err_hint(e, "accel tcg emulates; it needs a CPU model such as cortex-a72");
 	}
-	if (*model && strcmp(model, "host") && strcmp(model, "max")) {
+	if (*model && !takes_model(h, model)) {
 		fail_at(e, "/cpu_model", "under KVM a guest sees the host's own CPU, not a \"%s\"", model);
 		return err_hint(e, "use cpu_model host, or accel tcg");
 	}
-	if (s->gic != VM_GIC_AUTO && h->kvm.gic && h->kvm.gic != (s->gic == VM_GIC_2 ? 2 : 3)) {
+	if (s->gic != VM_GIC_AUTO && !host_has_gic(h, s->gic == VM_GIC_2 ? 2 : 3)) {
 		fail_at(e, "/gic", "this host's KVM has a GICv%u, not a GICv%u", (unsigned)h->kvm.gic,
 			s->gic == VM_GIC_2 ? 2 : 3);
 		return err_hint(e, "use gic auto, or accel tcg");
@@ -153,13 +166,28 @@ static int check_cpus(const struct vm_spec *s, const struct host *h, struct err 
 		return fail_at(e, "/cpus", "a VM needs at least 1 virtual CPU");
 	if (s->cpus > 8 && (s->gic == VM_GIC_2 || (s->gic == VM_GIC_AUTO && kvm && h->kvm.gic == 2))) {
 		fail_at(e, "/cpus", "a GICv2 serves at most 8 virtual CPUs, not %u", (unsigned)s->cpus);
-		return kvm ? err_hint(e, "this host has a GICv2; more virtual CPUs need a host with a GICv3")
-			   : err_hint(e, "use gic 3");
+		return kvm && h->kvm.gic == 2 ? err_hint(e, "this host has a GICv2; more virtual CPUs need a host with a GICv3")
+					      : err_hint(e, "a VM that is created with gic 3 can have more");
 	}
-	if (kvm && h->kvm.max_vcpus && s->cpus > h->kvm.max_vcpus)
-		return fail_at(e, "/cpus", "KVM runs at most %u virtual CPUs a VM here, not %u",
-			       (unsigned)h->kvm.max_vcpus, (unsigned)s->cpus);
+	if (kvm && h->kvm.max_vcpus && s->cpus > h->kvm.max_vcpus) {
+		fail_at(e, "/cpus", "KVM runs at most %u virtual CPUs a VM here, not %u", (unsigned)h->kvm.max_vcpus,
+			(unsigned)s->cpus);
+		return err_hint(e, "give it fewer virtual CPUs");
+	}
 	return 0;
+}
+
+static int check_core_type(const struct vm_spec *s, const struct host *h, struct err *e)
+{
+	AUTO_BUF struct buf kinds = BUF_INIT(1024);
+	const struct host_cpu_type *t = h->cpu_types.items;
+
+	if (!s->core_type || vm_place_type(h, s->core_type, s->cpus))
+		return 0;
+	for (size_t i = 0; i < h->cpu_types.n; i++)
+		buf_addf(&kinds, "%s%s", i ? ", " : "", t[i].name);
+	fail_at(e, "/core_type", "this host has no cores of the kind \"%s\"", s->core_type);
+	return err_hint(e, "leave core_type out, or choose of: %s", kinds.data);
 }
 
 static int check_memory(const struct vm_spec *s, const struct host *h, struct err *e)
@@ -174,13 +202,14 @@ static int check_memory(const struct vm_spec *s, const struct host *h, struct er
 	/* The virt machine's memory begins at 1 GiB. */
 	if (bits && bits < 64 && s->memory_bytes + GIB > 1ull << bits) {
 		text_size_format((1ull << bits) - GIB, most);
-		return fail_at(e, "/memory_bytes",
-			       "%s of memory is more than the %s that %u address bits of %s can hold", want, most, bits,
-			       kvm ? "this host's KVM" : s->cpu_model);
+		fail_at(e, "/memory_bytes", "%s of memory is more than the %s that %u address bits of %s can hold", want, most,
+			bits, kvm ? "this host's KVM" : s->cpu_model);
+		return err_hint(e, "devices take the first GiB of a guest's addresses; give it at most %s", most);
 	}
 	if (h->memory_bytes && s->memory_bytes > h->memory_bytes) {
 		text_size_format(h->memory_bytes, most);
-		return fail_at(e, "/memory_bytes", "%s of memory is more than this host has (%s)", want, most);
+		fail_at(e, "/memory_bytes", "%s of memory is more than this host has (%s)", want, most);
+		return err_hint(e, "give it less: the host itself and other VMs need some too");
 	}
 	return 0;
 }
@@ -342,5 +371,7 @@ int vm_spec_check(const struct vm_spec *s, const struct host *h, struct err *e)
 		r = check_accel(s, h, e);
 	if (!r)
 		r = check_cpus(s, h, e);
+	if (!r)
+		r = check_core_type(s, h, e);
 	return r ? r : check_memory(s, h, e);
 }

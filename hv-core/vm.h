@@ -104,6 +104,7 @@ struct vm_status {
 	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
+	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
 	const struct vm_last *last;	/* never NULL; borrowed until the next change */
 };
 

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "text.h"
 
 #if defined(__has_feature)
 #define HAS(x) __has_feature(x)
@@ -151,6 +152,23 @@ int confine_user(uid_t uid, gid_t gid, struct err *e)
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return fail_errno(e, errno, "clear the dumpable flag");
 	return verify(uid, gid, e);
+}
+
+int confine_cpus(const char *list, struct err *e)
+{
+	cpu_set_t cpus[4096 / CPU_SETSIZE] = { 0 };
+	const char *at = list;
+	int last = -1, n;
+
+	while (list && (n = text_list_next(&at, &last)) >= 0)
+		CPU_SET_S((size_t)n, sizeof(cpus), cpus);
+	if (!list)
+		return 0;
+	if (*at)
+		return fail(e, ERR_INTERNAL, "\"%s\" is no list of CPUs", list);
+	if (sched_setaffinity(0, sizeof(cpus), cpus))
+		return fail_errno(e, errno, "run on the CPUs %s of the host", list);
+	return 0;
 }
 
 /* What the sanitizers' run time does besides: symbolizing, leak search, shadow memory. */

@@ -11,6 +11,7 @@ int confine_mounts(struct err *e);	/* own mount namespace; what is mounted in it
 int confine_empty_root(struct err *e);			/* own mount namespace, / an empty read-only tmpfs */
 int confine_user(uid_t uid, gid_t gid, struct err *e);	/* no groups, ids, all capability sets and the bounding set
 							 * empty, securebits, no_new_privs, non-dumpable */
+int confine_cpus(const char *list, struct err *e);	/* "4-7"; of them, those that are there. NULL: where it may now */
 /* Allow only these system calls (libseccomp names, NULL-terminated); any other kills the process, but those in
  * @denied (may be NULL), which fail with EPERM. A sanitizer build adds its one named list.
  * CONFINE_THREADS in @allowed stands for making threads, but no processes (which fail with EPERM). */

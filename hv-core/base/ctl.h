@@ -37,6 +37,7 @@ struct ctl_launch {
 	uint32_t pid;				/* ADOPT: QEMU */
 	uint64_t start_time;
 	char *confinement;			/* ADOPT: what the first croft-vm had told */
+	char *cpus;				/* of the host, that QEMU may run on: "4-7"; none: any */
 };
 
 enum { CTL_PARKED = 1, CTL_RUNNING = 2, CTL_ENDED = 3 };	/* phase */

@@ -21,3 +21,17 @@ uint64_t proc_start_time(pid_t pid)
 		return 0;
 	return start;
 }
+
+char *proc_cpus(pid_t pid)
+{
+	static const char key[] = "\nCpus_allowed_list:\t";
+	char path[32];
+	AUTO_FREE char *text = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	char *at = file_read_at(AT_FDCWD, path, 65536, &text, NULL) ? NULL : strstr(text, key);
+	if (!at)
+		return NULL;
+	at += strlen(key);
+	return xstrndup(at, strcspn(at, "\n"));
+}

@@ -74,7 +74,8 @@ static _Noreturn void child(struct ctl_message *launch, int log, int channel)
 	reset_limits(l->memlock_bytes);
 	private_root(l, got, sizeof(got));
 	int r = place_fds(launch, log, &channel);
-	r = r < 0 ? fail_errno(&e, r, "place the descriptors") : confine_user(l->uid, l->gid, &e);
+	r = r < 0 ? fail_errno(&e, r, "place the descriptors") : confine_cpus(l->cpus, &e);
+	r = r < 0 ? r : confine_user(l->uid, l->gid, &e);
 	tell(channel, -r, r < 0 ? e.msg : got);
 	if (r < 0 || recv(channel, &go, 1, 0) != 1)
 		_exit(127);

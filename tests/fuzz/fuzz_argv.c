@@ -5,12 +5,19 @@
 #include <string.h>
 #include "argv.h"
 #include "mem.h"
+#include "place.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static struct host make_host(bool kvm)
 {
+	static struct host_cpu_type kinds[] = {
+		{ .name = (char *)"cortex-a55", .list = (char *)"0-3", .count = 4 },
+		{ .name = (char *)"cortex-a76", .list = (char *)"4-7", .count = 4 },
+	};
+
 	return (struct host){ .memory_bytes = 1ull << 42,
+			      .cpu_types = { kinds, COUNT(kinds) },
 			      .kvm = { .usable = kvm, .gic = 3, .ipa_bits = 44, .max_vcpus = 512 },
 			      .qemu = { .path = (char *)"/usr/bin/qemu-system-aarch64", .machine = (char *)"virt-7.2" },
 			      .firmware = { .code = (char *)"/c", .vars = (char *)"/v" } };
@@ -51,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct vm_spec s = { 0 };
 	struct err e = { 0 };
 	struct argv a = { 0 };
+	struct vm_place place;
 
 	if (!n)
 		return 0;
@@ -62,6 +70,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		if (!argv_build(&s, &h, &plan, &a, &e)) {
 			check_shape(&a);
 			argv_fini(&a);
+			vm_place(&s, &h, &place);
+			if (!place.cpus && (s.core_type || vm_spec_accel(&s, &h) == VM_ACCEL_KVM))
+				abort();
 		}
 	}
 	json_decref(j);

@@ -11,6 +11,7 @@
 #include "file.h"
 #include "host.h"
 #include "mem.h"
+#include "place.h"
 #include "spec.h"
 #include "t.h"
 
@@ -92,10 +93,16 @@ static bool run_case(json_t *j, struct buf *out)
 		vm_spec_freeze(&s, &first, UUID);
 		r = argv_build(&s, &h, &plan, &a, &e);
 	}
-	if (r)
+	if (r) {
 		print_err(out, &e);
-	else
+	} else {
+		struct vm_place place;
+
 		print_argv(out, &a);
+		vm_place(&s, &h, &place);
+		if (place.cpus)
+			buf_addf(out, "# on the CPUs %s: %s\n", place.cpus, place.why);
+	}
 	argv_fini(&a);
 	fields_fini(&vm_spec_fields, &s);
 	host_fini(&h);

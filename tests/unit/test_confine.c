@@ -6,8 +6,10 @@
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -15,7 +17,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "child.h"
 #include "confine.h"
+#include "mem.h"
 #include "t.h"
 
 enum { UID = 54321, GID = 54322 };
@@ -138,6 +142,33 @@ TEST(a_user_has_nothing_left)
 	ok(!(caps[0].permitted | caps[1].permitted | caps[0].effective | caps[1].effective | caps[0].inheritable));
 	ok(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_RAW, 0, 0) != 1);
 	ok(open("/root/x", O_CREAT | O_WRONLY, 0600) < 0);
+}
+
+/* Whoever is placed stays there, and so does what it starts. */
+TEST(cpus)
+{
+	static const char *const bad[] = { "x", "0;1", "0-1,x", "" };
+	struct err e = { 0 };
+	cpu_set_t before, now;
+	int one = 0;
+
+	ok(!sched_getaffinity(0, sizeof(before), &before));
+	while (!CPU_ISSET(one, &before))
+		one++;
+	done(confine_cpus(NULL, &e), &e);
+	ok(!sched_getaffinity(0, sizeof(now), &now) && CPU_EQUAL(&now, &before));
+	for (size_t i = 0; i < COUNT(bad); i++)
+		ok(confine_cpus(bad[i], &e) < 0 && *e.msg);
+	ok(confine_cpus("4000-4095", &e) < 0 && strstr(e.msg, "4000-4095"));	/* none of them is there */
+	ok(!sched_getaffinity(0, sizeof(now), &now) && CPU_EQUAL(&now, &before));
+
+	AUTO_FREE char *list = xasprintf("%d,4090-4095", one);
+	done(confine_cpus(list, &e), &e);
+	ok(!sched_getaffinity(0, sizeof(now), &now) && CPU_COUNT(&now) == 1 && CPU_ISSET(one, &now));
+	AUTO_FREE char *told = proc_cpus(getpid()), *want = xasprintf("%d", one);
+	eq_str(told, want);
+	ok(!proc_cpus(0x7fffffff));
+	ok(!sched_setaffinity(0, sizeof(before), &before));
 }
 
 TEST(what_runs_afterwards_has_nothing_either)

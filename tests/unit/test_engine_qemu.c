@@ -2,6 +2,7 @@
 /* A VM in the real QEMU: every action, every way to end, and all that may fall silent or die. Needs root. */
 #include <sys/resource.h>
 #include "vmrig.h"
+#include "child.h"
 #include "launch.h"
 #include "vm.h"
 
@@ -188,6 +189,54 @@ TEST(actions)
 		ok(reads(v, "RxR"));
 	}
 	close(v);
+	finish();
+}
+
+/* Every thread of QEMU, whatever it makes later. */
+static bool threads_are_on(pid_t pid, const char *cpus)
+{
+	AUTO_FREE char *path = xasprintf("/proc/%d/task", (int)pid);
+	DIR *d = opendir(path);
+	int n = 0, there = 0;
+
+	for (struct dirent *at; d && (at = readdir(d));) {
+		AUTO_FREE char *on = at->d_name[0] == '.' ? NULL : proc_cpus((pid_t)strtol(at->d_name, NULL, 10));
+
+		n += on != NULL;
+		there += on && !strcmp(on, cpus);
+	}
+	if (d)
+		closedir(d);
+	return n > 2 && there == n;
+}
+
+TEST(it_stays_on_its_cpus)
+{
+	struct vm_launch *l;
+	AUTO_FREE char *all = proc_cpus(getpid()), *one = NULL;
+
+	if (!begin())
+		return;
+	one = xstrndup(all, strspn(all, "0123456789"));
+	l = launch("virt");
+	l->cpus = one;
+	OK(vm_start(w.vm, l, on_done, NULL, &e_));
+	IS(VM_RUNNING);
+	eq_str(status().host_cpus, one);
+	ok(threads_are_on(status().pid, one));
+	croftd_ends();					/* the next croftd sees it, though it was not there */
+	croftd_begins();
+	OK(vm_attach(w.vm, on_done, NULL, &e_));
+	IS(VM_RUNNING);
+	eq_str(status().host_cpus, one);
+	OK(vm_reset(w.vm, on_done, NULL, &e_));
+	ok(threads_are_on(status().pid, one));
+	OK(vm_poweroff(w.vm, on_done, NULL, &e_));
+	ok(!status().host_cpus);
+	OK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_));	/* without a list it runs wherever we may */
+	IS(VM_RUNNING);
+	eq_str(status().host_cpus, all);
+	OK(vm_poweroff(w.vm, on_done, NULL, &e_));
 	finish();
 }
 

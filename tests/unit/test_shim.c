@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include "child.h"
 #include "ctl.h"
 #include "pack.h"
 
@@ -77,6 +78,10 @@ __attribute__((constructor)) static void probe(int argc, char **argv)
 	if (!strcmp(argv[1], "probe-list"))
 		for (char **path = argv + 2; *path; path++)
 			list(*path);
+	if (!strcmp(argv[1], "probe-cpus")) {
+		char *cpus = proc_cpus(getpid());
+		dprintf(2, "cpus=%s ", cpus);
+	}
 	if (!strcmp(argv[1], "probe-noise"))
 		for (int i = 0; i < 20000; i++) {
 			dprintf(2, "this is line %d of what it has to say\n", i);
@@ -159,6 +164,48 @@ TEST(qemu_gets_the_listed_descriptors_only)
 	run_probe(&r, &l, (const char *const[]){ "probe-fds", NULL });
 	said(&r, "/proc/self/fd=0,1,2,3,10,11,12 ", true);
 	close(leak);
+	rig_fini(&r);
+}
+
+/* The last of this machine's CPUs, so that it is not the one where everything is anyway. */
+static void last_cpu(char out[16])
+{
+	AUTO_FREE char *all = proc_cpus(getpid());
+	size_t n = strlen(all);
+	while (n && strchr("0123456789", all[n - 1]))
+		n--;
+	snprintf(out, 16, "%s", all + n);
+}
+
+TEST(qemu_runs_on_the_listed_cpus_only)
+{
+	struct rig r;
+	char one[16], want[32];
+	if (!rig_init(&r))
+		return;
+	last_cpu(one);
+	snprintf(want, sizeof(want), "cpus=%s ", one);
+	struct keeper_launch l = { .private_root = true, .cpus = one };
+	run_probe(&r, &l, (const char *const[]){ "probe-cpus", NULL });
+	said(&r, want, true);
+	rig_fini(&r);
+}
+
+TEST(without_its_cpus_qemu_does_not_start)
+{
+	struct rig r;
+	struct err e = { 0 };
+	const char *argv[] = { "/usr/bin/true", NULL };
+	bool alive = true;
+	if (!rig_init(&r))
+		return;
+	struct keeper_launch l = { .uuid = RIG_UUID, .argv = argv, .uid = RIG_UID, .gid = RIG_UID, .cpus = "4000-4001" };
+	r.k = keeper_start(&r.house, &l, &rig_ops, &r, &e);
+	ok(r.k && rig_until(&r, r.failed || r.ended, 20000));
+	eq_int(r.running, 0);
+	if (!strstr(r.err.msg, "run on the CPUs 4000-4001 of the host"))
+		t_fail(__FILE__, __LINE__, "it says: %s", r.err.msg);
+	ok(rig_until(&r, run_alive(r.house.run_fd, RIG_UUID, &alive) == 0 && !alive, 3000));
 	rig_fini(&r);
 }
 
