@@ -11,6 +11,7 @@
 #include "mem.h"
 #include "routes.h"
 #include "text.h"
+#include "version.h"
 
 struct config_user { char *name, *password_hash; int role; };
 struct config_vm { char *id, *name, *folder; struct field_vec labels; struct vm_spec config; };

@@ -9,6 +9,7 @@
 #include "orphans.h"
 #include "routes.h"
 #include "task.h"
+#include "version.h"
 
 struct agent_view {
 	char *version, *hostname, *home, *certificate_sha256;

@@ -5,7 +5,6 @@
 #include <systemd/sd-event.h>
 #include "host.h"
 #include "loop.h"
-#include "version.h"
 
 struct machine;
 

@@ -14,7 +14,8 @@
 #include "mem.h"
 #include "text.h"
 
-#define END_MS 30000
+#define END_MS	15000	/* one that can end does so within 10 s: see close_state */
+#define KILL_MS	5000
 
 int home_open(struct croft *c, struct err *e)
 {
@@ -57,7 +58,8 @@ int home_lock(struct croft *c, int *pid, struct err *e)
 		*pid = (int)strtol(text, NULL, 10);
 	close(fd);
 	fail(e, ERR_BUSY, "another croftd (process %d) serves %s", *pid, c->home);
-	return err_hint(e, "use it, end it with make stop, or start this one with another --home");
+	return err_hint(e, c->opt.installed ? "use it, or restart it: systemctl restart croftd" :
+			"use it, end it with make stop, or start this one with another --home");
 }
 
 /* Does this process have the lock file open? Else the number in it is of one that ended long ago, and by now of a stranger. */
@@ -79,6 +81,13 @@ static bool holds(const struct croft *c, int pid)
 	return found;
 }
 
+static bool ended(int pidfd, int sig, int ms)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) < 0 || poll(&p, 1, ms) != 0;
+}
+
 int home_end_other(struct croft *c, struct err *e)
 {
 	int pid, r = home_lock(c, &pid, e);
@@ -90,11 +99,13 @@ int home_end_other(struct croft *c, struct err *e)
 	if (r == 0 || pid <= 0)
 		return r;
 	AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct pollfd p = { .fd = fd, .events = POLLIN };
 
 	if (!holds(c, pid))
 		return r;
-	if (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0 && poll(&p, 1, END_MS) == 0)
-		return fail(e, ERR_TIMEOUT, "croftd (process %d) has not ended within %d s", pid, END_MS / 1000);
+	if (fd >= 0 && !ended(fd, SIGTERM, END_MS)) {	/* its guests have to be shut down all the same */
+		printf("croftd (process %d) has not ended within %d s and is killed\n", pid, END_MS / 1000);
+		if (!ended(fd, SIGKILL, KILL_MS))
+			return fail(e, ERR_TIMEOUT, "croftd (process %d) was killed and is not gone: the kernel holds it", pid);
+	}
 	return home_lock(c, &pid, e);
 }

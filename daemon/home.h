@@ -6,5 +6,5 @@
 int home_open(struct croft *c, struct err *e);		/* makes HOME and the run folder; fills home, home_fd, run, run_fd */
 /* Lock it. -EBUSY with the pid of who has it in @pid. */
 int home_lock(struct croft *c, int *pid, struct err *e);
-/* End the croftd that serves this home, if there is one, and wait until it is gone. */
+/* End the croftd that serves this home, if there is one, and wait until it is gone; one that hangs is killed. */
 int home_end_other(struct croft *c, struct err *e);

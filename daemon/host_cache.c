@@ -7,6 +7,7 @@
 #include "log.h"
 #include "mem.h"
 #include "run.h"
+#include "version.h"
 
 #define CACHE		"host.json"
 #define CACHE_MAX	(1 << 20)

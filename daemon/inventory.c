@@ -15,6 +15,7 @@
 #include "scope.h"
 #include "task.h"
 #include "text.h"
+#include "version.h"
 
 #define UID_FIRST 16		/* uid_base + 0 is the front's, + 1 croft-vm's, without accounts */
 

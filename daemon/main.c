@@ -32,6 +32,7 @@
 #include "stores.h"
 #include "task.h"
 #include "text.h"
+#include "version.h"
 
 #define SLOW_MS		50	/* a callback of the loop that takes longer is told */
 #define STOP_S		30	/* what --stop gives the guests */
@@ -88,7 +89,7 @@ static void defaults(struct options *o)
 
 	if (n > 0)
 		*strrchr(self, '/') = 0;
-	o->home = o->home ?: "./run";
+	o->home = o->home ?: strcmp(self, "/usr/libexec/croft") == 0 ? "/var/lib/croft" : "./run";
 	o->libexec = o->libexec ?: self;
 	snprintf(web, sizeof web, "%s/web.bundle", o->libexec);
 	o->web = o->web ?: web;
@@ -208,7 +209,8 @@ static void tell_end(struct croft *c)
 	}
 	if (n)
 		printf("croftd has ended. %zu VM%s on without it: %s\nStart it again and they are there; "
-		       "croftd --home %s --stop (make stop) shuts them down.\n", n, n == 1 ? " runs" : "s run", names.data, c->home);
+		       "croftd --home %s --stop (%s) shuts them down.\n", n, n == 1 ? " runs" : "s run", names.data, c->home,
+		       c->opt.installed ? "systemctl stop croft-guests" : "make stop");
 	else
 		printf("croftd has ended. No VM of this home runs.\n");
 	fflush(stdout);

@@ -7,6 +7,7 @@
 #include "mem.h"
 #include "openapi.h"
 #include "routes.h"
+#include "version.h"
 
 static struct map *schemas;		/* name -> struct fields, in order of first use */
 

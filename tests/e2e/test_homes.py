@@ -1,5 +1,6 @@
 """Two homes side by side on one machine, and what a second start finds."""
 import os
+import signal
 import subprocess
 
 import pytest
@@ -64,3 +65,14 @@ def test_stop_where_nothing_runs(tmp_path):
     result = subprocess.run([f"{O}/croftd", "--home", f"{tmp_path}/none", "--stop"], stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and "no VM" in result.stdout, result
+
+
+def test_a_croftd_that_hangs_keeps_no_guest_from_being_shut_down():
+    with croftd("--demo", GUEST) as c:
+        c.client().wait_state("demo", "running")
+        os.kill(c.process.pid, signal.SIGSTOP)
+        result = subprocess.run([f"{O}/croftd", "--home", c.home, "--stop"], stdin=subprocess.DEVNULL,
+                                capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        assert f"process {c.process.pid}) has not ended" in result.stdout and "demo: off" in result.stdout
+        assert c.process.wait(5) == -signal.SIGKILL and not c.processes()
