@@ -223,7 +223,7 @@ static void vars_make(struct task *t)
 	struct volume_new v = { .path = path, .id = text_of(t->args, "vars"), .bytes = t->c->host.firmware.vars_bytes };
 
 	file_of(t, VARS, path);
-	volume_create_from(home_of(t), &v, t->c->host.firmware.vars, step_done, t);
+	volume_create_vars(home_of(t), &v, t->c->host.firmware.vars, step_done, t);
 }
 static void vars_undo(struct task *t)
 {

@@ -9,8 +9,7 @@
 #include "text.h"
 
 #define MAGIC		0x514649fbu	/* "QFI\xfb" */
-#define CLUSTER_BITS	16
-#define CLUSTER		(1ull << CLUSTER_BITS)
+#define CLUSTER		65536ull	/* bytes, of what we write, unless fine */
 #define COPIED		(1ull << 63)	/* of an L1 or L2 entry: refcount is exactly one */
 
 enum { INCOMPAT_DIRTY = 1, INCOMPAT_CORRUPT = 2, INCOMPAT_DATA_FILE = 4, INCOMPAT_COMPRESSION = 8, INCOMPAT_SUBCLUSTERS = 16 };
@@ -204,96 +203,147 @@ int qcow2_mark(int fd, const struct qcow2_head *h, const char *id)
 	return write_at(fd, ext, sizeof(ext), h->ext_end);
 }
 
-/* An image of ours: header, refcount table, one refcount block, the L1 table, and with content one L2 table and the
- * clusters that aren't zero, one after the other. */
+/* An image of ours: header, refcount table, L1 table; then the clusters that are held, each L2 table behind its own;
+ * then the refcount blocks. */
 struct writer {
-	int fd, content;
+	int fd;
+	const struct qcow2_new *new;
+	uint64_t cluster, per_l2;	/* bytes of a cluster, entries of an L2 table */
 	uint64_t next;			/* next free cluster */
 	uint64_t l2[CLUSTER / 8];
-	uint8_t cluster[CLUSTER];
+	uint8_t chunk[CLUSTER];		/* of the content; then a refcount block */
+	bool l2_used;
 };
-enum { AT_HEADER, AT_REFCOUNTS, AT_REFCOUNT_BLOCK, AT_L1 };
+enum { AT_HEADER, AT_REFCOUNTS, AT_L1 };
 
-static int write_content(struct writer *w, struct err *e)
+/* Write the next cluster and tell the table entry that stands for it. */
+static int put(struct writer *w, const void *cluster, uint64_t *ret_entry)
 {
-	uint64_t l2_at = w->next++ * CLUSTER, l1 = htobe64(l2_at | COPIED);
-	static const uint8_t zero[CLUSTER];
-	int r;
+	int r = write_at(w->fd, cluster, w->cluster, w->next * w->cluster);
 
-	for (size_t i = 0; i < COUNT(w->l2); i++) {
-		ssize_t n = pread(w->content, w->cluster, CLUSTER, (off_t)(i * CLUSTER));
+	*ret_entry = htobe64((w->next++ * w->cluster) | COPIED);
+	return r;
+}
+
+static int end_l2(struct writer *w, uint64_t l1_index)
+{
+	uint64_t l1;
+	int r = put(w, w->l2, &l1);
+
+	memset(w->l2, 0, w->cluster);
+	w->l2_used = false;
+	return r ?: write_at(w->fd, &l1, sizeof(l1), AT_L1 * w->cluster + l1_index * 8);
+}
+
+/* The clusters of the chunk at @at. */
+static int write_chunk(struct writer *w, uint64_t at, uint64_t end)
+{
+	static const uint8_t zero[CLUSTER];
+	int r = 0;
+
+	for (const uint8_t *c = w->chunk; c < w->chunk + CLUSTER && at < end && !r; c += w->cluster, at += w->cluster) {
+		uint64_t i = at / w->cluster;
+
+		if (at < w->new->held_bytes || memcmp(c, zero, w->cluster)) {
+			r = put(w, c, &w->l2[i % w->per_l2]);
+			w->l2_used = true;
+		}
+		if (!r && w->l2_used && (i % w->per_l2 == w->per_l2 - 1 || at + w->cluster >= end))
+			r = end_l2(w, i / w->per_l2);
+	}
+	return r;
+}
+
+static int write_content(struct writer *w, uint64_t content_bytes, struct err *e)
+{
+	uint64_t held = w->new->held_bytes, end = held > content_bytes ? held : content_bytes;
+	int r = 0;
+
+	for (uint64_t at = 0; at < end && !r; at += CLUSTER) {
+		ssize_t n = at < content_bytes ? pread(w->new->content, w->chunk, CLUSTER, (off_t)at) : 0;
 
 		if (n < 0)
 			return fail_errno(e, errno, "read the content of the new disk");
-		if (!n)
-			break;
-		memset(w->cluster + n, 0, CLUSTER - (size_t)n);
-		if (!memcmp(w->cluster, zero, CLUSTER))
-			continue;
-		r = write_at(w->fd, w->cluster, CLUSTER, w->next * CLUSTER);
-		if (r < 0)
-			return fail_errno(e, r, "write the new disk");
-		w->l2[i] = htobe64((w->next++ * CLUSTER) | COPIED);
+		memset(w->chunk + n, 0, CLUSTER - (size_t)n);
+		r = write_chunk(w, at, end);
 	}
-	r = write_at(w->fd, w->l2, sizeof(w->l2), l2_at);
-	if (!r)
-		r = write_at(w->fd, &l1, sizeof(l1), AT_L1 * CLUSTER);
 	return r < 0 ? fail_errno(e, r, "write the new disk") : 0;
 }
 
 static int write_refcounts(struct writer *w)
 {
-	uint64_t block = htobe64(AT_REFCOUNT_BLOCK * CLUSTER);
-	uint16_t *count = (uint16_t *)w->cluster;
-	int r = write_at(w->fd, &block, sizeof(block), AT_REFCOUNTS * CLUSTER);
+	uint64_t per_block = w->cluster / 2, blocks = 0, all, entry;
+	uint16_t *count = (uint16_t *)w->chunk;
+	int r = 0;
 
-	memset(w->cluster, 0, CLUSTER);
-	for (uint64_t i = 0; i < w->next; i++)
-		count[i] = htobe16(1);
-	return r < 0 ? r : write_at(w->fd, w->cluster, CLUSTER, AT_REFCOUNT_BLOCK * CLUSTER);
+	while (blocks * per_block < w->next + blocks)
+		blocks++;
+	if (blocks > w->cluster / 8)
+		return -EFBIG;		/* one cluster of refcount table is enough for what we write */
+	all = w->next + blocks;
+	for (uint64_t k = 0; k < blocks && !r; k++) {
+		for (uint64_t i = 0; i < per_block; i++)
+			count[i] = htobe16(k * per_block + i < all);
+		r = write_at(w->fd, count, w->cluster, w->next * w->cluster);
+		entry = htobe64(w->next++ * w->cluster);
+		if (!r)
+			r = write_at(w->fd, &entry, sizeof(entry), AT_REFCOUNTS * w->cluster + k * 8);
+	}
+	return r;
 }
 
-static int write_header(struct writer *w, uint64_t bytes, uint64_t l1_entries, const char *id)
+static int write_header(struct writer *w, uint64_t l1_entries)
 {
 	struct header h = {
-		.magic = htobe32(MAGIC), .version = htobe32(3), .cluster_bits = htobe32(CLUSTER_BITS),
-		.size = htobe64(bytes), .l1_entries = htobe32((uint32_t)l1_entries), .l1_at = htobe64(AT_L1 * CLUSTER),
-		.refcounts_at = htobe64(AT_REFCOUNTS * CLUSTER), .refcount_clusters = htobe32(1),
+		.magic = htobe32(MAGIC), .version = htobe32(3),
+		.cluster_bits = htobe32((uint32_t)__builtin_ctzll(w->cluster)), .size = htobe64(w->new->bytes),
+		.l1_entries = htobe32((uint32_t)l1_entries), .l1_at = htobe64(AT_L1 * w->cluster),
+		.refcounts_at = htobe64(AT_REFCOUNTS * w->cluster), .refcount_clusters = htobe32(1),
 		.refcount_order = htobe32(4), .header_len = htobe32(sizeof(h)),
 	};
 	uint8_t ext[56];
 	int r = write_at(w->fd, &h, sizeof(h), 0);
 
-	mark_encode(ext, id);
-	return r < 0 ? r : write_at(w->fd, ext, sizeof(ext), sizeof(h));
+	if (r < 0 || !w->new->id)
+		return r;
+	mark_encode(ext, w->new->id);
+	return write_at(w->fd, ext, sizeof(ext), sizeof(h));
 }
 
-int qcow2_write(int fd, uint64_t bytes, const char *id, int content, struct err *e)
+static int content_size(const struct qcow2_new *n, uint64_t *ret, struct err *e)
+{
+	struct stat st = { 0 };
+
+	if (!n->bytes || n->bytes % 512 || n->bytes > IMAGE_MAX)
+		return fail(e, ERR_INVALID, "the size of a disk is a multiple of 512 bytes, and at most 16 TiB");
+	if (n->content >= 0 && fstat(n->content, &st) < 0)
+		return fail_errno(e, errno, "look at the content of the new disk");
+	if ((uint64_t)st.st_size > QCOW2_CONTENT_MAX || (uint64_t)st.st_size > n->bytes || n->held_bytes > n->bytes)
+		return fail(e, ERR_INVALID, "the content of the new disk is larger than the disk or than 512 MiB");
+	*ret = (uint64_t)st.st_size;
+	return 0;
+}
+
+int qcow2_write(int fd, const struct qcow2_new *n, struct err *e)
 {
 	AUTO_FREE struct writer *w = xcalloc(1, sizeof(*w));
-	uint64_t per_l2 = CLUSTER * COUNT(w->l2), l1_entries = (bytes + per_l2 - 1) / per_l2;
-	int r;
+	uint64_t per_l1_entry, l1_entries, content = 0;
+	int r = content_size(n, &content, e);
 
-	if (!bytes || bytes % 512 || bytes > IMAGE_MAX)
-		return fail(e, ERR_INVALID, "the size of a disk is a multiple of 512 bytes, and at most 16 TiB");
+	if (r < 0)
+		return r;
 	w->fd = fd;
-	w->content = content;
-	w->next = AT_L1 + (l1_entries * 8 + CLUSTER - 1) / CLUSTER;
-	if (ftruncate(fd, (off_t)(w->next * CLUSTER)) < 0)
-		return fail_errno(e, errno, "write the new disk");
-	if (content >= 0) {
-		struct stat st;
-
-		if (fstat(content, &st) < 0)
-			return fail_errno(e, errno, "look at the content of the new disk");
-		if ((uint64_t)st.st_size > QCOW2_CONTENT_MAX || (uint64_t)st.st_size > bytes)
-			return fail(e, ERR_INVALID, "the content of the new disk is larger than the disk or than 512 MiB");
-		r = write_content(w, e);
-		if (r < 0)
-			return r;
-	}
+	w->new = n;
+	w->cluster = n->fine ? QCOW2_FINE : CLUSTER;
+	w->per_l2 = w->cluster / 8;
+	per_l1_entry = w->cluster * w->per_l2;
+	l1_entries = (n->bytes + per_l1_entry - 1) / per_l1_entry;
+	w->next = AT_L1 + (l1_entries * 8 + w->cluster - 1) / w->cluster;
+	r = write_content(w, content, e);
+	if (r < 0)
+		return r;
 	r = write_refcounts(w);
 	if (!r)		/* last: until then it is no image */
-		r = write_header(w, bytes, l1_entries, id);
+		r = write_header(w, l1_entries);
 	return r < 0 ? fail_errno(e, r, "write the new disk") : 0;
 }

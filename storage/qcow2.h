@@ -20,7 +20,15 @@ struct qcow2_head {
 int qcow2_read(const uint8_t *head, size_t n, uint64_t file_bytes, struct qcow2_head *ret, struct err *e);
 /* Write @id (36 characters) into a header that was read as @h. -ENOSPC when it has no room. Blocks. */
 int qcow2_mark(int fd, const struct qcow2_head *h, const char *id);
-/* Write an image of virtual size @bytes into the empty file @fd, marked with @id. @content: a raw file whose bytes it
- * is to hold (at most QCOW2_CONTENT_MAX; @bytes isn't smaller), or -1. Not synced. Blocks. */
 #define QCOW2_CONTENT_MAX	(512ull << 20)
-int qcow2_write(int fd, uint64_t bytes, const char *id, int content, struct err *e);
+#define QCOW2_FINE		512	/* bytes of a cluster */
+
+struct qcow2_new {
+	uint64_t bytes;			/* virtual size */
+	const char *id;			/* its mark, or NULL */
+	int content;			/* a raw file that it is to hold (at most QCOW2_CONTENT_MAX, and @bytes), or -1 */
+	bool fine;			/* clusters of QCOW2_FINE instead of 64 KiB: for a few MiB */
+	uint64_t held_bytes;		/* so much of its start has clusters even where it is zero */
+};
+/* Write an image into the empty file @fd. Not synced. Blocks. */
+int qcow2_write(int fd, const struct qcow2_new *n, struct err *e);

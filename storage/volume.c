@@ -11,6 +11,7 @@
 #include "volume.h"
 
 #define GROW_DEADLINE_USEC	(600 * 1000000ull)
+#define VARS_BYTES		(3 * 256 * 1024ull)	/* AAVMF's: variables, log of writes, spare: a block of flash each */
 
 struct volume_job {
 	struct dsjob j;
@@ -32,13 +33,18 @@ static struct volume_job *volume_job_new(const char *id, uint64_t bytes)
 
 static int write_new(struct volume_job *v, int content, struct err *e)
 {
+	struct qcow2_new n = { .bytes = v->bytes, .id = v->id, .content = content };
 	AUTO_CLOSE int fd = -1;
 	int r = volfile_temp(&v->j, v->id, e);
 
 	if (r < 0)
 		return r;
 	fd = r;
-	r = qcow2_write(fd, v->bytes, v->id, content, e);
+	if (content >= 0) {
+		n.fine = true;
+		n.held_bytes = VARS_BYTES;
+	}
+	r = qcow2_write(fd, &n, e);
 	if (!r)
 		r = volfile_publish(&v->j, v->id, fd, e);
 	if (r < 0)
@@ -71,13 +77,7 @@ static void create_done(struct job *job, const struct err *e)
 	free(v);
 }
 
-void volume_create(struct datastore *ds, const struct volume_new *n, storage_done done, void *arg)
-{
-	volume_create_from(ds, n, NULL, done, arg);
-}
-
-void volume_create_from(struct datastore *ds, const struct volume_new *n, const char *host_file,
-			storage_done done, void *arg)
+static void create(struct datastore *ds, const struct volume_new *n, const char *host_file, storage_done done, void *arg)
 {
 	struct volume_job *v = volume_job_new(n->id, n->bytes);
 
@@ -85,6 +85,17 @@ void volume_create_from(struct datastore *ds, const struct volume_new *n, const 
 	v->j.done = done;
 	v->j.arg = arg;
 	dsjob_run(ds, &v->j, n->path, 0, create_work, create_done);
+}
+
+void volume_create(struct datastore *ds, const struct volume_new *n, storage_done done, void *arg)
+{
+	create(ds, n, NULL, done, arg);
+}
+
+void volume_create_vars(struct datastore *ds, const struct volume_new *n, const char *host_file,
+			storage_done done, void *arg)
+{
+	create(ds, n, host_file, done, arg);
 }
 
 /* undo, delete */

@@ -15,8 +15,11 @@ struct volume_new {
 };
 /* An empty disk. */
 void volume_create(struct datastore *ds, const struct volume_new *v, storage_done done, void *arg);
-/* A disk with the content of a small raw file of the host (at most 512 MiB), such as AAVMF_VARS.fd: for UEFI variables. */
-void volume_create_from(struct datastore *ds, const struct volume_new *v, const char *host_file,
+/* UEFI variables: a disk with the content of a raw file of the host, such as AAVMF_VARS.fd. QEMU writes a flash bank by
+ * sectors and never flushes it. So its clusters are sectors, and none is filled up with what QEMU read from elsewhere
+ * (see hv-core/argv.c); and those that AAVMF uses are there from the start: a new one would be known to QEMU alone, and
+ * lost with it when the VM is powered off. */
+void volume_create_vars(struct datastore *ds, const struct volume_new *v, const char *host_file,
 			storage_done done, void *arg);
 
 struct volume_copy;

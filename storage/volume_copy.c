@@ -172,7 +172,7 @@ static int prepare_work(struct job *job, struct err *e)
 		r = volfile_publish(&c->j, c->id, c->to, e);
 		c->published = !r;
 	} else if (!r) {
-		r = qcow2_write(c->to, c->bytes, c->id, -1, e);
+		r = qcow2_write(c->to, &(struct qcow2_new){ .bytes = c->bytes, .id = c->id, .content = -1 }, e);
 	}
 	return r;
 }

@@ -15,7 +15,7 @@ static void fresh(void)
 {
 	int fd = memfd_create("img", MFD_CLOEXEC);
 
-	eq_int(qcow2_write(fd, 1 << 20, ID, -1, NULL), 0);
+	eq_int(qcow2_write(fd, &(struct qcow2_new){ .bytes = 1 << 20, .id = ID, .content = -1 }, NULL), 0);
 	img_len = (size_t)pread(fd, img, sizeof(img), 0);
 	close(fd);
 }
