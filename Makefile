@@ -64,7 +64,7 @@ FORCE:
 $O/build_id.h: $O/version.h $(wildcard hv-core/base/*.[ch] daemon/*.[ch] daemon/front/*.[ch])
 	@mkdir -p $(@D)
 	@printf '#define BUILD_ID "%s"\n' "$$(cat $^ | sha256sum | cut -c1-16)" >$@
-$O/daemon/fronts.o $O/daemon/front/main.o: $O/build_id.h
+$O/daemon/fronts.o $O/daemon/front/main.o $O/tests/front/fake.o: $O/build_id.h
 
 $(BASE): $(call obj,hv-core/base)
 	@rm -f $@ && $(AR) rcs $@ $^
