@@ -35,6 +35,7 @@ struct croft {
 	struct events *events;
 	struct tasks *tasks;
 	struct stores *stores;		/* datastores */
+	struct firmware *firmware;	/* UEFI's code for VMs */
 	struct networks *networks;
 	struct inventory *inv;		/* VMs */
 	struct consoles *consoles;	/* one-time tickets */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "file.h"
+#include "firmware.h"
 #include "image.h"
 #include "machine_check.h"
 #include "machine_plan.h"
@@ -19,6 +20,7 @@ struct plan {
 	struct vm_launch *l;
 	size_t at;			/* index of the descriptor that is being made */
 	int fd;
+	uint64_t vars_cluster_bytes;
 	struct datastore *ds;
 	void (*done)(void *arg, struct vm_launch *l, const struct err *e);
 	void *arg;
@@ -56,12 +58,14 @@ static const char *path_of(const struct plan *p, const struct argv_fd *f, char v
 	return NULL;
 }
 
-static int check_image(int fd, enum image_format format, const char *what, struct err *e)
+static int check_image(int fd, enum image_format format, const char *what, uint64_t *ret_cluster_bytes, struct err *e)
 {
 	struct image_info info = {};
 	char hint[sizeof e->hint];
 	int r = image_inspect(fd, format, &info, e) ?: image_acceptable(&info, e);
 
+	if (r == 0 && ret_cluster_bytes)
+		*ret_cluster_bytes = info.cluster_bytes;
 	fields_fini(&image_info_fields, &info);
 	if (r == 0)
 		return 0;
@@ -87,14 +91,11 @@ static int check_work(struct job *j, struct err *e)
 		p->fd = mem;
 		return 0;
 	}
-	case ARGV_FD_FW_CODE:
-		p->fd = open(p->m->c->host.firmware.code, O_RDONLY | O_CLOEXEC);
-		return p->fd < 0 ? fail_errno(e, errno, "open the UEFI firmware %s", p->m->c->host.firmware.code) : 0;
 	case ARGV_FD_FW_VARS:
-		return check_image(p->fd, IMAGE_QCOW2, "the UEFI variables", e);
+		return check_image(p->fd, IMAGE_QCOW2, "the UEFI variables", &p->vars_cluster_bytes, e);
 	case ARGV_FD_DISK:
-		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, d->path, e);
-	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL:
+		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, d->path, NULL, e);
+	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_FW_CODE:
 		return 0;
 	}
 	return 0;
@@ -110,6 +111,15 @@ static void check_done(struct job *j, const struct err *e)
 	}
 	p->l->fds[p->at++] = TAKE_FD(p->fd);
 	next(p);
+}
+
+static void firmware_opened(void *arg, int *fd, const struct err *e)
+{
+	struct plan *p = arg;
+
+	if (!e)
+		p->fd = TAKE_FD(*fd);
+	check_done(&p->job, e);
 }
 
 static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
@@ -130,25 +140,40 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 	lane_run(p->ds->lane, &p->job, check_work, check_done);
 }
 
+static int build(struct plan *p, struct err *e)
+{
+	const struct machine *m = p->m;
+	struct vm_plan plan = { .uuid = m->id, .name = m->name, .vars_cluster_bytes = p->vars_cluster_bytes };
+	struct argv a = {};
+	int r = machine_at_config(e, argv_build(&m->spec, &m->c->host, &plan, &a, e));
+
+	if (r < 0)
+		return r;
+	argv_fini(&p->l->argv);
+	p->l->argv = a;
+	return 0;
+}
+
 static void next(struct plan *p)
 {
 	const struct argv *a = &p->l->argv;
 	char vars[DSPATH_TEXT];
 	struct dspath path;
 	struct err e = {};
+	int r;
 
 	while (p->at < a->nfds && (a->fds[p->at].what == ARGV_FD_QMP || a->fds[p->at].what == ARGV_FD_SERIAL))
 		p->at++;
 	if (p->at == a->nfds) {
-		end(p, NULL);
+		r = p->vars_cluster_bytes ? build(p, &e) : 0;	/* the same descriptors, told with what was seen in them */
+		end(p, r < 0 ? &e : NULL);
 		return;
 	}
 	const struct argv_fd *f = &a->fds[p->at];
 	const char *text = path_of(p, f, vars);
 
 	if (f->what == ARGV_FD_FW_CODE) {
-		p->ds = stores_at(p->m->c, 0)->ds;
-		lane_run(p->ds->lane, &p->job, check_work, check_done);
+		firmware_open(p->m->c->firmware, p->m->c->host.firmware.code, firmware_opened, p);
 	} else if (!text) {
 		fail(&e, ERR_INTERNAL, "%s has no file for %s", p->m->name, f->name ?: "its kernel");
 		end(p, &e);
@@ -163,11 +188,10 @@ static void begin(void *arg)
 {
 	struct plan *p = arg;
 	struct machine *m = p->m;
-	struct vm_plan names = { .uuid = m->id, .name = m->name };
 	struct vm_place place;
 	struct err e = {};
 
-	if (machine_at_config(&e, argv_build(&m->spec, &m->c->host, &names, &p->l->argv, &e)) < 0) {
+	if (build(p, &e) < 0) {
 		end(p, &e);
 		return;
 	}

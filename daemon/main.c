@@ -19,6 +19,7 @@
 #include "demo.h"
 #include "drain.h"
 #include "event.h"
+#include "firmware.h"
 #include "fronts.h"
 #include "home.h"
 #include "host_cache.h"
@@ -125,6 +126,7 @@ static int open_state(struct croft *c, struct err *e)
 	AUTO_FREE char *path = xasprintf("%s/croft.db", c->home);
 	int r = db_open(c->ev, path, &c->db, e);
 
+	c->firmware = firmware_new(c->ev);
 	if (r == 0)
 		r = settings_uids(c, e);
 	if (r == 0)
@@ -163,6 +165,7 @@ static void close_state(struct croft *c)
 	tasks_stop(c->tasks);
 	lane_free(c->auth_lane);
 	stores_free(c->stores);
+	firmware_free(c->firmware);
 	db_close(c->db);
 	consoles_free(c->consoles);
 	tasks_free(c->tasks);

@@ -9,6 +9,7 @@
 
 /* Device numbers on pcie.0 of what every VM has; 5 to 7 are kept for what comes later. */
 enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4 };
+enum { SECTOR = 512 };
 
 static void add(struct argv *a, char *owned)
 {
@@ -79,7 +80,19 @@ static void pci_addr(struct json *j, unsigned slot)
 	jw_strf(&j->w, "addr", "0x%x", slot);
 }
 
-struct image { const char *node, *file, *driver; unsigned slot; bool writable, discard; };
+struct image { const char *node, *file, *driver; unsigned slot; bool writable, discard, unread; };
+
+/* QEMU before 8.0 fills the memory of a flash bank with all 64 MiB of it, zeros too. What a qcow2 doesn't hold is read
+ * from its backing node, and this one leaves the reader's buffer as it is: a bank's is fresh from the kernel, zero, and
+ * so never touched. For any other reader that is whatever his buffer had in it: nothing else may read such a node
+ * (copy, back up or overlay the file, or only what the top layer holds). */
+static void put_unread(struct json *j)
+{
+	jw_obj(&j->w, "backing");
+	jw_str(&j->w, "driver", "null-co");
+	jw_bool(&j->w, "read-zeroes", false);
+	jw_end(&j->w);
+}
 
 /* A block node over a descriptor. A backing file that the header may name is never followed. */
 static void blockdev(struct argv *a, const struct image *i, enum argv_what what, const char *name)
@@ -96,7 +109,9 @@ static void blockdev(struct argv *a, const struct image *i, enum argv_what what,
 	jw_bool(&j.w, "read-only", !i->writable);
 	if (i->discard)
 		jw_str(&j.w, "discard", "unmap");
-	if (!strcmp(i->driver, "qcow2"))
+	if (i->unread)
+		put_unread(&j);
+	else if (!strcmp(i->driver, "qcow2"))
 		jw_null(&j.w, "backing");
 	jw_obj(&j.w, "file");
 	jw_str(&j.w, "driver", "file");
@@ -254,10 +269,16 @@ static void add_monitors(struct argv *a)
 	opt(a, "-serial", "chardev:serial0");
 }
 
-static void add_firmware(struct argv *a, const struct vm_spec *s)
+static void add_firmware(struct argv *a, const struct vm_spec *s, const struct host *h, const struct vm_plan *p)
 {
-	struct image code = { .node = "code", .file = "codefile", .driver = "raw" };
-	struct image vars = { .node = "vars", .file = "varsfile", .driver = "qcow2", .writable = true };
+	bool reads_zeros = strtoul(h->qemu.version, NULL, 10) < 8;
+	struct image code = { .node = "code", .file = "codefile", .driver = "qcow2", .unread = reads_zeros };
+	struct image vars = {
+		.node = "vars", .file = "varsfile", .driver = "qcow2", .writable = true,
+		/* The guest writes by sectors. In a larger cluster QEMU reads the rest of it from the backing node into
+		 * a buffer of its own: pieces of QEMU's memory would come to lie where the guest can read them. */
+		.unread = reads_zeros && p->vars_cluster_bytes == SECTOR,
+	};
 
 	if (s->firmware == VM_FIRMWARE_UEFI) {
 		blockdev(a, &code, ARGV_FD_FW_CODE, NULL);
@@ -351,7 +372,7 @@ int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_pl
 	add_machine(&a, s, vm_spec_accel(s, h) == VM_ACCEL_KVM);
 	opt(&a, "-display", "none");
 	add_monitors(&a);
-	add_firmware(&a, s);
+	add_firmware(&a, s, h, p);
 	add_devices(&a, s);
 	*ret = a;
 	return 0;

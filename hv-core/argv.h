@@ -17,7 +17,7 @@ enum { ARGV_FD_FIRST = 10 };
 enum argv_what {
 	ARGV_FD_QMP,		/* listening unix socket */
 	ARGV_FD_SERIAL,		/* listening unix socket; QEMU waits for its first client: connect beforehand */
-	ARGV_FD_FW_CODE,	/* host.firmware.code, read-only */
+	ARGV_FD_FW_CODE,	/* a qcow2 with the content of host.firmware.code, its zeros not allocated; read-only */
 	ARGV_FD_FW_VARS,	/* the VM's own qcow2, O_RDWR */
 	ARGV_FD_KERNEL,		/* sealed memfd, mode 0444 */
 	ARGV_FD_INITRD,		/* sealed memfd, mode 0444 */
@@ -31,7 +31,10 @@ struct argv_fd {
 	bool writable;
 };
 /* What the daemon resolved beyond the spec. */
-struct vm_plan { const char *uuid, *name; };
+struct vm_plan {
+	const char *uuid, *name;
+	uint64_t vars_cluster_bytes;	/* of ARGV_FD_FW_VARS; 0: not known, then they cost 64 MiB of memory on QEMU 7 */
+};
 
 struct argv {
 	char **v;		/* n arguments and a NULL; v[0] is the path of QEMU */

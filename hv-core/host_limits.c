@@ -28,7 +28,7 @@ static bool limit_qemu(const struct host *h, struct buf *why)
 static bool limit_uefi(const struct host *h, struct buf *why)
 {
 	if (h->firmware.code)
-		buf_addf(why, "%s; it takes 128 MiB a VM beyond the guest's memory", h->firmware.code);
+		buf_addf(why, "%s; it takes 4 MiB a VM beyond the guest's memory", h->firmware.code);
 	else
 		buf_adds(why, "no UEFI for ARM guests is installed (package qemu-efi-aarch64): use firmware kernel");
 	return h->firmware.code;

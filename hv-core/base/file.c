@@ -240,7 +240,7 @@ int file_rename_new(int dirfd, const char *from, const char *to)
 	return unlinkat(dirfd, from, 0) ? -errno : 0;
 }
 
-static int seal(int fd, mode_t mode)
+int file_seal(int fd, mode_t mode)
 {
 	if (fchmod(fd, mode) || lseek(fd, 0, SEEK_SET) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL))
@@ -256,7 +256,7 @@ int file_memfd(const char *name, const void *data, size_t n, mode_t mode)
 		return -errno;
 	int r = file_write_all(fd, data, n);
 	if (!r)
-		r = seal(fd, mode);
+		r = file_seal(fd, mode);
 	return r ? r : TAKE_FD(fd);
 }
 
@@ -280,7 +280,7 @@ int file_memfd_from(const char *name, int from, size_t max, mode_t mode)
 	}
 	if (n < 0)
 		return n;
-	r = seal(fd, mode);
+	r = file_seal(fd, mode);
 	return r ? r : TAKE_FD(fd);
 }
 

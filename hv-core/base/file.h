@@ -21,7 +21,9 @@ int file_write_all(int fd, const void *p, size_t n);		/* retries short writes an
 int file_sync_dir(int dirfd);
 /* Rename @from to @to without replacing: renameat2(RENAME_NOREPLACE), link+unlink where the file system lacks it. */
 int file_rename_new(int dirfd, const char *from, const char *to);
-/* A sealed (shrink, grow, write, seal) memfd of @mode with this content. -errno. */
+/* Seal a memfd (shrink, grow, write, seal), and rewind it. -errno. */
+int file_seal(int fd, mode_t mode);
+/* A sealed memfd of @mode with this content. -errno. */
 int file_memfd(const char *name, const void *data, size_t n, mode_t mode);
 int file_memfd_from(const char *name, int fd, size_t max, mode_t mode);	/* content of @fd, at most @max */
 int fd_nonblock(int fd);

@@ -19,7 +19,8 @@ static struct host make_host(bool kvm)
 	return (struct host){ .memory_bytes = 1ull << 42,
 			      .cpu_types = { kinds, COUNT(kinds) },
 			      .kvm = { .usable = kvm, .gic = 3, .ipa_bits = 44, .max_vcpus = 512 },
-			      .qemu = { .path = (char *)"/usr/bin/qemu-system-aarch64", .machine = (char *)"virt-7.2" },
+			      .qemu = { .path = (char *)"/usr/bin/qemu-system-aarch64", .version = (char *)"7.2.22",
+					.machine = (char *)"virt-7.2" },
 			      .firmware = { .code = (char *)"/c", .vars = (char *)"/v" } };
 }
 
@@ -54,7 +55,7 @@ static void check_shape(const struct argv *a)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	struct vm_plan plan = { "6e1c0f3a-52b4-4d0e-9a57-0c1d2e3f4a5b", "fuzz" };
+	struct vm_plan plan = { "6e1c0f3a-52b4-4d0e-9a57-0c1d2e3f4a5b", "fuzz", 512 };
 	struct vm_spec s = { 0 };
 	struct err e = { 0 };
 	struct argv a = { 0 };

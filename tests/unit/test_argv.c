@@ -79,7 +79,8 @@ static bool run_case(json_t *j, struct buf *out)
 	const char *on = json_string_value(json_object_get(j, "host"));
 	const char *born = json_string_value(json_object_get(j, "frozen_on"));
 	const char *name = json_string_value(json_object_get(j, "name"));
-	struct vm_plan plan = { .uuid = UUID, .name = name ? name : "demo" };
+	const json_t *cluster = json_object_get(j, "vars_cluster_bytes");	/* else as volume_create_vars makes them */
+	struct vm_plan plan = { UUID, name ? name : "demo", cluster ? (uint64_t)json_integer_value(cluster) : 512 };
 	struct host h = { 0 }, first = { 0 };
 	struct vm_spec s = { 0 };
 	struct argv a = { 0 };
@@ -183,12 +184,12 @@ TEST(names_and_uuids_are_checked)
 	load_host("x86dev", NULL, &h);
 	simple_spec(&s, &h, "{}");
 	for (size_t i = 0; i < COUNT(bad); i++) {
-		struct vm_plan p = { UUID, bad[i] };
+		struct vm_plan p = { UUID, bad[i], 0 };
 
 		ok(argv_build(&s, &h, &p, &a, &e) < 0 && e.code == ERR_INTERNAL && !a.v);
 	}
-	ok(argv_build(&s, &h, &(struct vm_plan){ "not-a-uuid", "demo" }, &a, &e) < 0);
-	eq_int(argv_build(&s, &h, &(struct vm_plan){ UUID, "demo" }, &a, &e), 0);
+	ok(argv_build(&s, &h, &(struct vm_plan){ "not-a-uuid", "demo", 0 }, &a, &e) < 0);
+	eq_int(argv_build(&s, &h, &(struct vm_plan){ UUID, "demo", 0 }, &a, &e), 0);
 	argv_fini(&a);
 	fields_fini(&vm_spec_fields, &s);
 	host_fini(&h);
@@ -200,7 +201,7 @@ TEST(unfrozen_is_refused)
 	static const char *const texts[] = {
 		"{}", "{\"disks\":{\"a\":{\"size_bytes\":512}}}", "{\"nics\":{\"a\":{}}}", "{\"cdroms\":{\"a\":{}}}",
 	};
-	struct vm_plan p = { UUID, "demo" };
+	struct vm_plan p = { UUID, "demo", 0 };
 	struct host h = { 0 };
 	struct argv a = { 0 };
 	struct err e = { 0 };

@@ -37,8 +37,43 @@ static const uint32_t guest_off[] = {
 };
 static const uint32_t guest_idle[] = { 0xd503207f /* wfi */, 0x17ffffff /* b back */ };
 
+/* A firmware. Says Z when the bank of the variables is zero from 1 MiB on, but for one word, else X; then R when that
+ * word is written already, else it writes it and says W. */
+static const uint32_t guest_flash[] = {
+	0xd2a12013,	/* mov x19, #0x09000000: the serial line */
+	0xd2a08214,	/* mov x20, #0x04100000 */
+	0xd2a10015,	/* mov x21, #0x08000000: the end of the bank */
+	0xd2a0a016,	/* mov x22, #0x05000000 */
+	0xf2900016,	/* movk x22, #0x8000: the word, 16 MiB and 32 KiB into the bank */
+	0x52800b43,	/* mov w3, #'Z' */
+	0xb9400282,	/* 1: ldr w2, [x20] */
+	0x34000082,	/* cbz w2, 2f */
+	0xeb16029f,	/* cmp x20, x22 */
+	0x54000040,	/* b.eq 2f */
+	0x52800b03,	/* mov w3, #'X' */
+	0x91001294,	/* 2: add x20, x20, #4 */
+	0xeb15029f,	/* cmp x20, x21 */
+	0x54ffff21,	/* b.ne 1b */
+	0xb9000263,	/* str w3, [x19] */
+	0xb94002c2,	/* ldr w2, [x22] */
+	0x52800a43,	/* mov w3, #'R' */
+	0x350000e2,	/* cbnz w2, 3f */
+	0x320a83e2,	/* mov w2, #0x00400040: program a word, to both chips */
+	0xb90002c2,	/* str w2, [x22] */
+	0x52800ae3,	/* mov w3, #'W' */
+	0xb90002c3,	/* str w3, [x22] */
+	0x32009fe2,	/* mov w2, #0x00ff00ff: back to reading */
+	0xb90002c2,	/* str w2, [x22] */
+	0xb9000263,	/* 3: str w3, [x19] */
+	0x52800142,	/* mov w2, #'\n' */
+	0xb9000262,	/* str w2, [x19] */
+	0x52800100, 0x72b08000, 0xd4000002,	/* as guest_off */
+};
+
 struct run {
 	char dir[32];
+	unsigned vars_cluster_bytes;
+	bool own_firmware;		/* guest_flash instead of AAVMF */
 	struct host host;
 	struct vm_spec spec;
 	pid_t pid;
@@ -83,17 +118,32 @@ static int run_program(const char *const *argv)
 	return status;
 }
 
-/* The disk or variables as a fresh file in the run's folder. */
+/* A flash bank as a fresh file in the run's folder. */
+static int open_bank(struct run *r, const struct argv_fd *f)
+{
+	bool code = f->what == ARGV_FD_FW_CODE;
+	AUTO_FREE char *path = xasprintf("%s/%s", r->dir, code ? "code" : "vars"), *own = xasprintf("%s/own", r->dir);
+	AUTO_FREE char *cluster = xasprintf("cluster_size=%u", code ? 65536 : r->vars_cluster_bytes);
+	const char *raw = code ? r->own_firmware ? own : r->host.firmware.code : r->host.firmware.vars;
+
+	if (code && r->own_firmware) {
+		eq_int(file_publish_at(AT_FDCWD, own, guest_flash, sizeof(guest_flash), 0600), 0);
+		eq_int(truncate(own, 64 << 20), 0);
+	}
+	if (access(path, F_OK))
+		eq_int(run_program((const char *[]){ "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", cluster,
+						     raw, path, NULL }),
+		       0);
+	return open(path, (f->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+}
+
+/* A disk as a fresh file in the run's folder. */
 static int open_image(struct run *r, const struct argv_fd *f)
 {
-	AUTO_FREE char *path = xasprintf("%s/%s", r->dir, f->name ? f->name : "vars");
-	const struct vm_disk *d = f->name ? field_vec_find(&r->spec.disks, sizeof(*d), f->name) : NULL;
+	AUTO_FREE char *path = xasprintf("%s/%s", r->dir, f->name);
+	const struct vm_disk *d = field_vec_find(&r->spec.disks, sizeof(*d), f->name);
 
-	if (f->what == ARGV_FD_FW_VARS && access(path, F_OK))
-		eq_int(run_program((const char *[]){ "qemu-img", "convert", "-f", "raw", "-O", "qcow2",
-						     r->host.firmware.vars, path, NULL }),
-		       0);
-	else if (access(path, F_OK))
+	if (access(path, F_OK))
 		eq_int(run_program((const char *[]){ "qemu-img", "create", "-f",
 						     d && d->format == VM_FORMAT_QCOW2 ? "qcow2" : "raw", path, "64M",
 						     NULL }),
@@ -119,10 +169,10 @@ static int open_one(struct run *r, const struct argv_fd *f)
 	switch (f->what) {
 	case ARGV_FD_QMP:	return listen_at(qmp);
 	case ARGV_FD_SERIAL:	return listen_at(serial);
-	case ARGV_FD_FW_CODE:	return open(r->host.firmware.code, O_RDONLY | O_CLOEXEC);
 	case ARGV_FD_KERNEL:	return open_kernel(&r->spec);
 	case ARGV_FD_INITRD:	return file_memfd("initrd", "0707", 4, 0444);
-	case ARGV_FD_FW_VARS:
+	case ARGV_FD_FW_CODE:
+	case ARGV_FD_FW_VARS:	return open_bank(r, f);
 	case ARGV_FD_DISK:
 	case ARGV_FD_CDROM:	return open_image(r, f);
 	}
@@ -148,7 +198,7 @@ static void exec_qemu(const struct run *r, const int *fds)
 /* Build, open, start. False (and a skip or failure told) when it can't be done here. */
 static bool start_in(struct run *r, const char *config)
 {
-	struct vm_plan plan = { UUID, "test" };
+	struct vm_plan plan = { UUID, "test", r->vars_cluster_bytes };
 	struct err e = { 0 };
 	int fds[64];
 
@@ -176,11 +226,11 @@ static bool start_in(struct run *r, const char *config)
 	return true;
 }
 
-static bool start(struct run *r, const char *config)
+static bool prepare(struct run *r)
 {
 	struct err e = { 0 };
 
-	*r = (struct run){ .dir = "/tmp/test-argv-XXXXXX", .qmp = -1, .serial = -1 };
+	*r = (struct run){ .dir = "/tmp/test-argv-XXXXXX", .vars_cluster_bytes = 512, .qmp = -1, .serial = -1 };
 	ok(host_probe("", &r->host, &e) == 0);
 	if (!r->host.qemu.path || !r->host.firmware.code) {
 		host_fini(&r->host);
@@ -188,8 +238,10 @@ static bool start(struct run *r, const char *config)
 		return false;
 	}
 	ok(mkdtemp(r->dir) != NULL);
-	return start_in(r, config);
+	return true;
 }
+
+static bool start(struct run *r, const char *config) { return prepare(r) && start_in(r, config); }
 
 /* Read until @want has come; @seen keeps the last bytes for the message. */
 static bool read_until(int fd, const char *want, int seconds)
@@ -318,6 +370,29 @@ TEST(most_devices)
 	starts(config);
 }
 
+/* MiB that the flash banks, each a mapping of 64 MiB, have in memory. */
+static unsigned flash_mib(const struct run *r)
+{
+	AUTO_FREE char *path = xasprintf("/proc/%d/smaps", (int)r->pid);
+	unsigned long kib, size = 0, resident = 0;
+	unsigned banks = 0;
+	char line[512];
+	FILE *f = fopen(path, "re");
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Size: %lu kB", &kib) == 1)
+			size = kib;
+		else if (sscanf(line, "Rss: %lu kB", &kib) == 1 && size == 65536) {
+			banks++;
+			resident += kib;
+		}
+	}
+	if (f)
+		fclose(f);
+	eq_int(banks, 2);
+	return (unsigned)(resident / 1024);
+}
+
 /* The pflash pair really boots: AAVMF tells its version on the serial line and looks for a system. */
 TEST(uefi_boots)
 {
@@ -329,7 +404,45 @@ TEST(uefi_boots)
 	handshake(&r, "\"status\": \"running\"");
 	ok(read_until(r.serial, "UEFI firmware", 40));
 	ok(read_until(r.serial, "BdsDxe", 50));
+	printf("# the flash banks hold %u MiB of memory\n", flash_mib(&r));
+	ok(flash_mib(&r) <= 8);		/* 4 where pages are huge; 128 when QEMU has read all of it */
 	stop(&r);
+}
+
+static void boot_own_firmware(struct run *r, const char *says)
+{
+	int status = -1;
+
+	ok(start_in(r, "{" RAM ",'display':'none'}"));
+	ok(read_until(r->serial, says, 30));
+	ok(waitpid(r->pid, &status, 0) == r->pid);
+	eq_int(status, 0);
+	r->pid = 0;
+}
+
+/* Far from what firmware uses, where the store has no cluster yet, a guest writes a word. At the next start it is there,
+ * and zeros around it: nothing that QEMU had in its memory, which is never zero here. */
+TEST(flash_keeps_what_a_guest_writes_and_nothing_else)
+{
+	static const unsigned clusters[] = { 512, 65536 };
+	struct err e = { 0 };
+
+	setenv("MALLOC_PERTURB_", "165", 1);
+	for (size_t i = 0; i < COUNT(clusters); i++) {
+		struct run r, again = { .vars_cluster_bytes = clusters[i], .own_firmware = true, .qmp = -1, .serial = -1 };
+
+		if (!prepare(&r))
+			break;
+		r.vars_cluster_bytes = clusters[i];
+		r.own_firmware = true;
+		boot_own_firmware(&r, "ZW\n");
+		memcpy(again.dir, r.dir, sizeof(r.dir));
+		ok(host_probe("", &again.host, &e) == 0);
+		boot_own_firmware(&again, "ZR\n");
+		stop(&r);
+		stop(&again);
+	}
+	unsetenv("MALLOC_PERTURB_");
 }
 
 /* A viewer of the screen is a descriptor that comes by the monitor. */
