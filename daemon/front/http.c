@@ -20,6 +20,7 @@
 #include "exchange.h"
 #include "front.h"
 #include "head.h"
+#include "list.h"
 #include "mem.h"
 #include "problem.h"
 
@@ -50,6 +51,7 @@ struct conn {
 	struct xchg *x;
 	struct due slow;		/* the next head must be here by then; or the end of draining */
 	char *ticket;
+	struct list in_adding;
 	char peer[];
 };
 
@@ -58,7 +60,7 @@ static sd_event_source *waker;
 static struct timer timer;
 static uint64_t timer_at;
 static struct dues first_heads, next_heads, drains;
-static struct conn *adding;
+static struct list adding;		/* handed to MHD, which has not said that they have started: 1.0 does so in its next run */
 
 /* --- the loop --- */
 
@@ -529,19 +531,41 @@ void http_watch(struct xchg *x)
 		sd_event_source_set_io_events(x->conn->watch, EPOLLRDHUP | EPOLLET);
 }
 
+static struct conn *take_adding(struct MHD_Connection *con)
+{
+	int fd = MHD_get_connection_info(con, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+
+	LIST_FOR(c, &adding, struct conn, in_adding)
+		if (c->fd == fd) {
+			list_remove(&c->in_adding);
+			return c;
+		}
+	return NULL;
+}
+
+static struct conn *last_adding(void)
+{
+	return list_empty(&adding) ? NULL : LIST_ENTRY(adding.prev, struct conn, in_adding);
+}
+
+static void conn_free(struct conn *c)
+{
+	free(c->ticket);
+	free(c);
+}
+
 static void on_connection(void *arg, struct MHD_Connection *con, void **ctx, enum MHD_ConnectionNotificationCode code)
 {
 	struct conn *c = *ctx;
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		c = *ctx = TAKE(adding);
+		c = *ctx = take_adding(con);
 		sd_event_add_io(front.ev, &c->watch, c->fd, EPOLLRDHUP | EPOLLET, on_hangup, c);
 		due_set(&first_heads, &c->slow, (uint64_t)front.head_timeout_ms * 1000);
 	} else if (c) {
 		due_clear(&c->slow);
 		sd_event_source_disable_unref(c->watch);
-		free(c->ticket);
-		free(c);
+		conn_free(c);
 	}
 }
 
@@ -576,12 +600,11 @@ void http_add(int fd, const char *peer, const char *ticket)
 	memcpy(c->peer, peer, n);
 	c->ticket = ticket ? xstrdup(ticket) : NULL;
 	c->fd = fd;
-	adding = c;
+	list_append(&adding, &c->in_adding);
 	/* The socket is closed by MHD when this fails. */
-	if (MHD_add_connection(mhd, fd, (struct sockaddr *)&sa, sizeof(sa.sun_family)) != MHD_YES && adding) {
-		adding = NULL;
-		free(c->ticket);
-		free(c);
+	if (MHD_add_connection(mhd, fd, (struct sockaddr *)&sa, sizeof(sa.sun_family)) != MHD_YES && c == last_adding()) {
+		list_remove(&c->in_adding);
+		conn_free(c);
 	}
 	wake();
 }
@@ -596,6 +619,7 @@ int http_start(struct err *e)
 	unsigned idle_s = (front.idle_timeout_ms + 999) / 1000;
 	sd_event_source *src;
 
+	list_init(&adding);
 	dues_init(&first_heads, front.ev, on_slow_head);
 	dues_init(&next_heads, front.ev, on_slow_head);
 	dues_init(&drains, front.ev, on_drained);

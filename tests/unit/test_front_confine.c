@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <microhttpd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -112,7 +113,7 @@ TEST(nothing_is_left_to_take)
 	rig_stop();
 }
 
-/* null twice, stderr, the door, the loop's epoll and timers, MHD's two epolls, one listener. */
+/* null twice, stderr, the door, the loop's epoll and timers, MHD's two epolls (and an eventfd from 1.0 on), one listener. */
 TEST(descriptors_are_these)
 {
 	char text[4096], err[256] = "", expect[4096];
@@ -126,7 +127,11 @@ TEST(descriptors_are_these)
 	if (colon)
 		*colon = '\0';
 	const char *kinds[] = { "/dev/null", "/dev/null", err, "socket", "socket", "anon_inode:[eventpoll]", "anon_inode:[eventpoll]",
-		"anon_inode:[eventpoll]", "anon_inode:[timerfd]" };
+		"anon_inode:[eventpoll]", "anon_inode:[timerfd]",
+#if MHD_VERSION >= 0x01000000
+		"anon_inode:[eventfd]",
+#endif
+	};
 	qsort(kinds, COUNT(kinds), sizeof(*kinds), by_text);
 	expect[0] = '\0';
 	for (size_t i = 0; i < COUNT(kinds); i++)
