@@ -154,6 +154,16 @@ static void read_memory(const char *root, struct host *h)
 	h->memory_bytes = total ? strtoull(total + 9, NULL, 10) * 1024 : 0;
 }
 
+/* Bridges (class 06) are never given away. With a device tree the kernel puts a device behind its IOMMU when it gets a
+ * driver. */
+static bool behind_iommu(const char *root, const char *device)
+{
+	AUTO_FREE char *group = xasprintf("sys/bus/pci/devices/%s/iommu_group", device);
+	AUTO_FREE char *class = host_text(root, "sys/bus/pci/devices/%s/class", device);
+
+	return *device != '.' && host_exists(root, group) && (!class || strncmp(class, "0x06", 4));
+}
+
 /* Boards have IOMMUs for their video decoders only: what counts is the PCI devices that are behind one. */
 static void read_iommu(const char *root, struct host *h)
 {
@@ -168,11 +178,8 @@ static void read_iommu(const char *root, struct host *h)
 	if (d)
 		closedir(d);
 	d = opendir(devices);
-	for (struct dirent *de; d && (de = readdir(d));) {
-		AUTO_FREE char *group = xasprintf("sys/bus/pci/devices/%s/iommu_group", de->d_name);
-
-		h->iommu_devices += de->d_name[0] != '.' && host_exists(root, group);
-	}
+	for (struct dirent *de; d && (de = readdir(d));)
+		h->iommu_devices += behind_iommu(root, de->d_name);
 	if (d)
 		closedir(d);
 	h->smmu = h->iommu;

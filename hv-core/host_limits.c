@@ -182,7 +182,8 @@ static bool limit_iommu(const struct host *h, struct buf *why)
 		buf_addf(why, "%u PCI device%s behind an IOMMU (%s)", (unsigned)h->iommu_devices,
 			 h->iommu_devices == 1 ? " is" : "s are", h->iommu ? h->iommu : "of no name");
 	else if (h->iommu)
-		buf_addf(why, "there is an IOMMU (%s), but no PCI device is behind it: a VM can never be given one", h->iommu);
+		buf_addf(why, "there is an IOMMU (%s), but no PCI device that has a driver is behind it: none can be given to a VM",
+			 h->iommu);
 	else
 		buf_adds(why, "there is no IOMMU (SMMU): a VM can never be given a device of the host");
 	return h->iommu_devices;

@@ -283,6 +283,7 @@ TEST(bluefield_3)
 	golden("bluefield3", &h);
 	eq_str(type_at(&h, 0)->name, "cortex-a78ae");
 	ok(h.kvm.pointer_auth && !has_limit(&h, "pointer-authentication") && !has_limit(&h, "iommu"));
+	eq_int(h.iommu_devices, 2);		/* and a bridge */
 	host_fini(&h);
 }
 
