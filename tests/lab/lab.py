@@ -46,7 +46,7 @@ DEVICES = ["-device", "virtio-blk-pci,drive=root", "-device", "virtio-blk-pci,dr
            "-device", "virtio-net-pci,netdev=out,romfile=", "-device", "virtio-net-pci,netdev=lan,romfile=",
            "-device", "virtio-serial-pci", "-device", "virtserialport,id=agent,chardev=agent,name=agent",
            "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random"]
-CMDLINE = "console=ttyAMA0 root=/dev/vda rw quiet systemd.show_status=0 mitigations=off audit=0 net.ifnames=0"
+CMDLINE = "console=ttyAMA0 root=/dev/vda rw quiet systemd.show_status=0 mitigations=off audit=0 net.ifnames=0 nokaslr"
 
 
 class LabError(AssertionError):
