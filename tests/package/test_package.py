@@ -73,9 +73,10 @@ class Host:
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
         if self.process.stdout.readline() != "ready\n":
             pytest.skip(f"no layer can be laid over this system: {self.process.stderr.read()}")
+        assert "overlay" in self.run("stat", "-f", "-c", "%T", "/")      # or dpkg would change the system itself
 
     def argv(self, *argv):
-        return ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", "--wd=/", *argv]
+        return ["nsenter", "-t", str(self.process.pid), "-m", "-r", "--wdns=/", *argv]
 
     def run(self, *argv, status=0, **env):
         done = subprocess.run(self.argv(*argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -100,9 +101,13 @@ def throw_away_host(deb, tmp_path):
 
 @contextlib.contextmanager
 def croftd(host, log):
-    """As its unit runs it; ends as systemctl stop ends it."""
+    """With what its unit denies to it and all its children; ends as systemctl stop ends it."""
+    unit = host.run("cat", "/lib/systemd/system/croftd.service")
+    denied = re.findall(r"CAP_(\w+)", "".join(re.findall(r"^CapabilityBoundingSet=~(.*\n)", unit, re.M)).replace(" ", "\n"))
+    assert len(denied) > 10 and "\nNoNewPrivileges=yes\n" in unit
+    confined = ["setpriv", "--no-new-privs", "--bounding-set", ",".join(f"-{cap.lower()}" for cap in denied)]
     with open(log, "wb") as f:
-        p = subprocess.Popen(host.argv("/usr/libexec/croft/croftd", "--listen", "127.0.0.1:0"), stdin=subprocess.DEVNULL,
+        p = subprocess.Popen(host.argv(*confined, "/usr/libexec/croft/croftd", "--listen", "127.0.0.1:0"), stdin=subprocess.DEVNULL,
                              stdout=f, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + 30
