@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 #include "host_read.h"
+#include "jail.h"
 #include "kvm.h"
 #include "mem.h"
 
@@ -103,6 +104,7 @@ static const struct field host_rows[] = {
 	{ "smmu", F_BOOL, O(smmu), .help = "There is an IOMMU (ARM: SMMU)" },
 	{ "iommu", F_STR, O(iommu), .help = "The kernel's name for it" },
 	{ "iommu_devices", F_U64, O(iommu_devices), .help = "PCI devices behind it: what can be given to a VM" },
+	{ "landlock", F_BOOL, O(landlock), .help = "The kernel has Landlock" },
 	{ "systemd", F_BOOL, O(systemd), .help = "systemd is the init" },
 	{ "scope_problem", F_STR, O(scope_problem), FIELD_NULLABLE,
 	  .help = "Why the last VM that was started has no systemd scope, or null" },
@@ -207,6 +209,7 @@ int host_probe(const char *sysroot, struct host *ret, struct err *e)
 	host_read_cpus(sysroot, &h);
 	host_read_programs(sysroot, &h);
 	read_iommu(sysroot, &h);
+	h.landlock = !*sysroot && jail_has_landlock();
 	h.systemd = host_exists(sysroot, "run/systemd/system");
 	h.cgroup = read_cgroup(sysroot);
 	if (*sysroot)

@@ -43,6 +43,7 @@ struct host {
 	char *cpu_features;	/* what all cores have, in the kernel's words: "fp asimd ... sve"; NULL on x86 */
 	struct field_vec nodes;		/* of struct host_node */
 	bool smmu, systemd;	/* systemd: it is the init */
+	bool landlock;
 	char *scope_problem;	/* why the last VM that was started has no scope, or NULL */
 	char *iommu;		/* the kernel's name for the first one, "smmu3.0x...", or NULL */
 	uint64_t iommu_devices;	/* PCI devices behind it */

@@ -176,6 +176,13 @@ static bool limit_cgroup(const struct host *h, struct buf *why)
 	return h->cgroup == 2;
 }
 
+static bool limit_landlock(const struct host *h, struct buf *why)
+{
+	buf_adds(why, h->landlock ? "programs that read disk images open nothing but these (Landlock)"
+				  : "the kernel has no Landlock: qemu-img, which reads disk images, could open root's other files");
+	return h->landlock;
+}
+
 static bool limit_iommu(const struct host *h, struct buf *why)
 {
 	if (h->iommu_devices)
@@ -254,6 +261,7 @@ static const struct { const char *what; bool (*fn)(const struct host *h, struct 
 	{ "named-cpu-models", limit_models },
 	{ "systemd-scopes", limit_scopes },
 	{ "cgroup-v2", limit_cgroup },
+	{ "landlock", limit_landlock },
 	{ "iommu", limit_iommu },
 	{ "4k-pages", limit_page },
 };
