@@ -37,6 +37,7 @@
 
 #define SLOW_MS		50	/* a callback of the loop that takes longer is told */
 #define STOP_S		30	/* what --stop gives the guests */
+#define EXIT_FOR_GOOD	2	/* only a person can mend it: croftd.service does not try again */
 #define END_S		10	/* what the lanes get to finish in when croftd ends */
 
 static const char help[] =
@@ -268,7 +269,7 @@ int main(int argc, char **argv)
 	size_t n;
 
 	if (parse(argc, argv, &c.opt) < 0)
-		return 2;
+		return EXIT_FOR_GOOD;
 	if (c.opt.openapi) {
 		puts(openapi_text(&n));
 		return 0;
@@ -289,5 +290,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "croftd: %s%s%s\n", e.msg, *e.hint ? "; " : "", e.hint);
 	if (c.ev)
 		close_state(&c);
+	if (r < 0 && (e.code == ERR_INVALID || e.code == ERR_UNSUPPORTED))
+		return EXIT_FOR_GOOD;
 	return r < 0;
 }

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -100,7 +101,7 @@ def throw_away_host(deb, tmp_path):
 
 
 @contextlib.contextmanager
-def croftd(host, log):
+def croftd(host, log, **env):
     """With what its unit denies to it and all its children; ends as systemctl stop ends it."""
     unit = host.run("cat", "/lib/systemd/system/croftd.service")
     denied = re.findall(r"CAP_(\w+)", "".join(re.findall(r"^CapabilityBoundingSet=~(.*\n)", unit, re.M)).replace(" ", "\n"))
@@ -108,7 +109,7 @@ def croftd(host, log):
     confined = ["setpriv", "--no-new-privs", "--bounding-set", ",".join(f"-{cap.lower()}" for cap in denied)]
     with open(log, "wb") as f:
         p = subprocess.Popen(host.argv(*confined, "/usr/libexec/croft/croftd", "--listen", "127.0.0.1:0"), stdin=subprocess.DEVNULL,
-                             stdout=f, stderr=subprocess.STDOUT)
+                             stdout=f, stderr=subprocess.STDOUT, env={**os.environ, **env})
     try:
         deadline = time.monotonic() + 30
         while "Guests run by" not in read(log):
@@ -175,7 +176,7 @@ def test_units(unpacked):
     assert re.search(r"^ExecStop=/usr/libexec/croft/croftd .*--stop$", guests, re.M)
 
 
-def test_install(deb, host):
+def test_installed(deb, host):
     host.dpkg("-i", f"/run/debs/{os.path.basename(deb)}")
     ids = host.run("id", "croft") + host.run("id", "croft-vm")
     assert re.search(r"\(croft\) gid=\d+\(croft-front\) groups=\d+\(croft-front\)$", ids, re.M)
@@ -192,10 +193,20 @@ def test_install(deb, host):
         assert "NAME" in text and "warning" not in text, text
 
 
-def test_croftd_refuses_wrong_options_for_good(deb, host):
+def test_as_systemd_sees_it(deb, host, tmp_path):
     host.dpkg("-i", f"/run/debs/{os.path.basename(deb)}")
     assert "RestartPreventExitStatus=2" in host.run("cat", "/lib/systemd/system/croftd.service")
     assert "try croftd --help" in host.run("croftd", "--wrong", status=2)
+    assert "is no IP address" in host.run("croftd", "--listen", "nowhere:1", status=2)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(f"\0croft-test-{os.getpid()}")
+        notify.settimeout(20)
+        with croftd(host, f"{tmp_path}-log", NOTIFY_SOCKET=f"@croft-test-{os.getpid()}", WATCHDOG_USEC="1000000"):
+            seen = [notify.recv(4096).decode() for _ in range(4)]
+    assert "READY=1" in seen and seen.count("WATCHDOG=1") >= 2, seen
+    host.run("/usr/bin/python3", "-c", "import sqlite3\ndb = sqlite3.connect('/var/lib/croft/croft.db')\n"
+             "db.execute('PRAGMA user_version = 1000')")
+    assert "was written by a newer Croft" in host.run("croftd", status=2)
 
 
 def test_life(deb, host, tmp_path_factory):
