@@ -57,9 +57,10 @@ static int add_properties(sd_bus_message *m, const struct scope *s)
 	int r = sd_bus_message_open_container(m, 'a', "(sv)");
 
 	if (r >= 0 && s->pid)
-		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", "a VM of Croft", "PIDs", "au", 1,
+		r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", "a VM of Croft", "PIDs", "au", 1,
 					  (uint32_t)s->pid, "Slice", "s", "machine.slice", "CollectMode", "s",
-					  "inactive-or-failed", "Before", "as", 1, DRAIN, "TasksMax", "t", (uint64_t)TASKS_MAX);
+					  "inactive-or-failed", "Before", "as", 1, DRAIN, "After", "as", 2,
+					  "network.target", "remote-fs.target", "TasksMax", "t", (uint64_t)TASKS_MAX);
 	if (r >= 0)
 		r = add_limits(m, &s->limits);
 	return r < 0 ? r : sd_bus_message_close_container(m);
