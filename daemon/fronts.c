@@ -547,6 +547,7 @@ pid_t fronts_pid(const struct fronts *fs, bool local)
 	return f ? child_pid(f->child) : 0;
 }
 
+bool fronts_serve(const struct fronts *fs) { return fs->network && fs->network->hello; }
 uint16_t fronts_port(const struct fronts *fs) { return fs->port; }
 
 void fronts_withdraw(struct fronts *fs, const char *key)

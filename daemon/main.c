@@ -38,6 +38,7 @@
 #define SLOW_MS		50	/* a callback of the loop that takes longer is told */
 #define STOP_S		30	/* what --stop gives the guests */
 #define EXIT_FOR_GOOD	2	/* only a person can mend it: croftd.service does not try again */
+#define FRONT_USEC	5000000u
 #define END_S		10	/* what the lanes get to finish in when croftd ends */
 
 static const char help[] =
@@ -220,6 +221,23 @@ static void tell_end(struct croft *c)
 	fflush(stdout);
 }
 
+static void set(void *arg) { *(bool *)arg = true; }
+
+/* Nobody is told of an address that does not answer. */
+static void wait_front(struct croft *c)
+{
+	struct timer deadline = {};
+	bool over = false;
+
+	timer_arm(&deadline, c->ev, FRONT_USEC, set, &over);
+	while (!fronts_serve(c->fronts) && !over && sd_event_run(c->ev, UINT64_MAX) >= 0)
+		;
+	timer_disarm(&deadline);
+	if (over)
+		log_error("croft-front has not come up within %u s: nobody reaches this host by HTTPS until it does; it is tried again"
+			  " (what it said is above)", FRONT_USEC / 1000000);
+}
+
 static int serve(struct croft *c, struct err *e)
 {
 	AUTO_FREE char *password = NULL;
@@ -237,6 +255,7 @@ static int serve(struct croft *c, struct err *e)
 		r = tasks_recover(c, e);
 	if (r < 0)
 		return r;
+	wait_front(c);
 	tell_start(c, password);
 	autostart_begin(c);
 	demo_begin(c);
