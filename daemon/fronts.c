@@ -439,7 +439,7 @@ static int listen_unix(struct fronts *fs, struct err *e)
 	snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/croft.sock", dir);
 	unlinkat(dir, "croft.sock", 0);
 	fs->unix_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fs->unix_fd < 0 || bind(fs->unix_fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fs->unix_fd, 512) < 0)
+	if (fs->unix_fd < 0 || bind(fs->unix_fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fs->unix_fd, SOMAXCONN) < 0)
 		return fail_errno(e, errno, "listen on %s/croft.sock", c->opt.installed ? c->run : c->home);
 	fchmodat(dir, "croft.sock", 0666, 0);	/* who may do what is decided by who it is */
 	sd_event_add_io(c->ev, &fs->on_unix, fs->unix_fd, EPOLLIN, on_connect, fs);
@@ -475,7 +475,7 @@ static int listen_tcp(struct fronts *fs, struct err *e)
 
 	/* The front of a croftd that has just ended may hold the port for some milliseconds more. */
 	for (int tries = 0; fs->tcp >= 0 && tries < 100; tries++) {
-		no = bind(fs->tcp, v4 ? (void *)&four : (void *)&six, v4 ? sizeof four : sizeof six) < 0 || listen(fs->tcp, 1024) < 0 ?
+		no = bind(fs->tcp, v4 ? (void *)&four : (void *)&six, v4 ? sizeof four : sizeof six) < 0 || listen(fs->tcp, SOMAXCONN) < 0 ?
 		     errno : 0;
 		if (no != EADDRINUSE)
 			break;
