@@ -195,7 +195,8 @@ static ssize_t read_now(struct conn *c, void *p, size_t n, short *wait)
 	if (r == GNUTLS_E_PREMATURE_TERMINATION)
 		return 0;			/* lengths tell whether all has come */
 	if (r == GNUTLS_E_REHANDSHAKE || !gnutls_error_is_fatal((int)r)) {
-		*wait = gnutls_record_get_direction(c->tls) ? POLLOUT : POLLIN;
+		/* Room to write never is all that a reader waits for: another thread may be what has filled the socket. */
+		*wait = POLLIN | (gnutls_record_get_direction(c->tls) ? POLLOUT : 0);
 		return -EAGAIN;
 	}
 	return -EIO;

@@ -222,7 +222,8 @@ static void echo(const char *vm, int mib)
 	pthread_create(&thread, NULL, send_frames, &e);
 	while (have < e.bytes) {
 		if ((got = conn_read(e.c, buffer, sizeof buffer, 10 * SECOND)) <= 0)
-			die("the console ended after %llu of %llu bytes", (unsigned long long)have, (unsigned long long)e.bytes);
+			die("the console ended after %llu of %llu bytes: %s", (unsigned long long)have, (unsigned long long)e.bytes,
+			    got ? strerror((int)-got) : "end of file");
 		have += talk_payload((uint8_t *)buffer, (size_t)got, &last);
 	}
 	printf("%.1f\n", (double)e.bytes / (double)(mono_usec() - start));
