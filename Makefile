@@ -208,6 +208,21 @@ $O/api_table.h: $O/gen-api cli/openapi.json
 $O/cli/api.o: $O/api_table.h
 # --- end of vmctl's table
 
+# ---- check-arm: the package on an ARM host with KVM, which QEMU emulates; LAB=native: on this machine, which is one ----
+.PHONY: check-arm lab-host lab-debs
+check-arm:		## install the ARM package on an emulated ARM host with KVM, test it there: make check-arm ONLY=lab/guest
+	@packaging/install-deps check-arm
+	@$(MAKE) --no-print-directory -s $(JOBS) lab-debs $(if $(filter native,$(LAB)),,lab-host) tests/browser/node_modules/.package-lock.json
+	@O=$O LAB=$(LAB) tests/run $(or $(ONLY),lab)
+lab-host: $(GUEST)/initrd.gz
+	@tests/lab/build build/lab $(GUEST)
+# This tree's package, and the one of a version after it. (They are builds of their own, whatever this make was told.)
+lab-debs:
+	@env -u MAKEFLAGS packaging/deb arm64 $(VERSION) build/deb >/dev/null
+	@tests/lab/next build/next/tree
+	@env -u MAKEFLAGS build/next/tree/packaging/deb arm64 $(VERSION)+next $(CURDIR)/build/next >/dev/null
+# ---- end of check-arm ----
+
 # ---- bench ----
 # What it measures and how: tests/bench/bench. Release build.
 .PHONY: bench

@@ -244,9 +244,12 @@ class Emulated(Native):
                     syscall({sched_setaffinity}, 0, 8, $set) or syscall({clock_nanosleep}, 1, 1, $past, 0) and die $! }}
                 open F, ">/dev/urandom"; syswrite F, join("", <STDIN>); ioctl(F, {reseed}, 0) or die $!'
             date -s @{time.time():.3f} >/dev/null
-            echo {secrets.token_hex(16)} >/etc/machine-id
+            id={secrets.token_hex(16)}
+            mv "/var/log/journal/$(cat /etc/machine-id)" /var/log/journal/$id      # (journald goes on writing there)
+            echo $id >/etc/machine-id
             printf '%s\\n' 'link set eth0 down' 'link set eth0 address {mac}' 'link set eth0 up' \\
-                'route replace default via 10.0.2.2' | ip -batch -""", 10, secrets.token_bytes(64))
+                'route replace default via 10.0.2.2' | ip -batch -
+            ping -q -c 1 10.0.2.2 >/dev/null        # and QEMU's network hears of it""", 10, secrets.token_bytes(64))
         for device in self.row.get("hotplug", []):
             self.monitor.do("device_add", **device)
 
@@ -330,11 +333,9 @@ def booted(profile):
     return snapshot(profile, "booted", inputs, None, Emulated.booted)
 
 
-def lab(profile="altra"):
-    """A host without Croft, freshly restored."""
-    if NATIVE:
-        return Native()
-    host = Emulated(profile, booted(profile))
+def restore(profile, disks):
+    """A host as it was when a snapshot was taken, and yet one of its own."""
+    host = Emulated(profile, disks)
     try:
         host.power_on(snapshot=True)
         host.shape()
@@ -343,6 +344,11 @@ def lab(profile="altra"):
         host.close()
         raise
     return host
+
+
+def lab(profile="altra"):
+    """A host without Croft; natively, the machine as it is."""
+    return Native() if NATIVE else restore(profile, booted(profile))
 
 
 if __name__ == "__main__":
