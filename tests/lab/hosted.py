@@ -51,12 +51,12 @@ class Croft:
         self.host.put(deb, "/root/croft.deb")
         return self.ok("dpkg -i /root/croft.deb 2>&1", 90)
 
-    def furnish(self):
+    def furnish(self, files=FILES):
         """What tests find there: admin's password, and the guests' files on the datastore."""
         self.ok("vmctl user set admin password=-", 20, f"{PASSWORD}\n{PASSWORD}\n".encode())
         self.ok("vmctl folder create '[local] lab'", 20)
-        for name in FILES:
-            self.ok(f"vmctl file upload {'/opt/guest'}/{name} '[local] lab/{name}'", 60)
+        for name in files:
+            self.ok(f"vmctl file upload /opt/guest/{name} '[local] lab/{name}'", 60)
 
     def start(self):
         self.ok("systemctl start croftd", 30)
@@ -112,20 +112,24 @@ def installed(profile):
         host.ok("cat >/root/install.log", 10, croft.install(deb).encode())
         croft.furnish()
         host.ok("systemctl stop croftd", 30)
+        host.ok("echo 1 >/proc/sys/vm/drop_caches; qemu-system-aarch64 --version; vmctl --version", 30)     # what tests begin with
 
     inputs = lab.key(lab.read(f"{lab.booted(profile)}.key"), digest(deb), PASSWORD, FILES, lab.read(__file__))
     return lab.snapshot(profile, "installed", inputs, f"{lab.LAB}/{profile}-booted", make)
 
 
+def furnished(host):
+    return not host.run("vmctl file list local --path lab", 20)[0]
+
+
 def hosted(profile="altra"):
-    """Croft, running on a host of its own."""
-    if lab.NATIVE:
-        host = lab.Native()
-        croft = Croft(host)
-        if host.run("vmctl file list local --path lab")[0]:
+    """Croft, running on a host of its own; natively, the one that this machine has."""
+    host = lab.Native() if lab.NATIVE else lab.restore(profile, installed(profile))
+    with lab.closed_if_failed(host):
+        croft = Croft(host).start()
+        if not furnished(host):
             croft.furnish()
-        return croft.start()
-    return Croft(lab.restore(profile, installed(profile))).start()
+    return croft
 
 
 def prompt(console, name="demo"):

@@ -5,6 +5,7 @@ booted self; or, with LAB=native in the environment, the machine that the tests 
     status, output = host.run("vmctl ls", 10)
 
 Called as a program it makes the snapshots of all profiles, or of those that it is given."""
+import contextlib
 import ctypes
 import fcntl
 import hashlib
@@ -18,7 +19,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -36,9 +36,8 @@ PROFILES = {
         "-object", "memory-backend-ram,id=ram0,size=1G", "-numa", "node,nodeid=0,cpus=0-7,memdev=ram0",
         "-object", "memory-backend-ram,id=ram1,size=1G", "-numa", "node,nodeid=1,cpus=8-15,memdev=ram1"]),
     "dpu": dict(machine="gic-version=3,iommu=smmuv3", cpu="neoverse-n1", smp="2", memory="2G", devices=[
-        "-device", "pcie-root-port,id=slot,chassis=1,slot=1"], hotplug=[
-        dict(driver="nvme-subsys", id="subsystem"),
-        dict(driver="nvme", id="nvme", bus="slot", serial="lab", subsys="subsystem", sriov_max_vfs=4,
+        "-device", "pcie-root-port,id=behind,chassis=1,slot=1", "-device", "nvme-subsys,id=subsystem"], hotplug=[
+        dict(driver="nvme", id="nvme", bus="behind", serial="lab", subsys="subsystem", sriov_max_vfs=4,
              sriov_vq_flexible=8, sriov_vi_flexible=4)]),
 }
 # What every one of them has: the disk it boots from, an empty one, a NIC to the outside, and one that leads nowhere yet.
@@ -171,12 +170,16 @@ class Native:
         pass
 
 
+folders = itertools.count(1)
+
+
 class Emulated(Native):
     """A machine that QEMU emulates. Its disks are copies of a snapshot's and go when it is closed."""
 
     def __init__(self, profile, disks):
         self.profile, self.row = profile, PROFILES[profile]
-        self.folder = tempfile.mkdtemp(prefix=f"{profile}-", dir=LAB)
+        self.folder = f"{LAB}/run/{os.getpid()}-{next(folders)}"
+        os.makedirs(self.folder)
         self.ids = itertools.count(1)
         for disk in ("root", "data"):
             if disks:
@@ -264,10 +267,14 @@ class Emulated(Native):
         for disk in ("data", "root"):
             os.replace(f"{self.folder}/{disk}.qcow2", f"{disks}-{disk}.qcow2")
 
-    def reboot(self, command="systemctl reboot --no-block", seconds=BOOT_S):
+    def soon(self, command):
+        """Something that the host will not be there to answer."""
+        self.ok(f"(sleep 0.5; {command}) >/dev/null 2>&1 &", 10)
+
+    def reboot(self, seconds=BOOT_S):
         """Reboots and waits until the host is up again."""
         self.monitor.events.clear()
-        self.run(command, 10)
+        self.soon("systemctl reboot")
         self.monitor.wait_event("RESET", seconds)
         self.booted()
 
@@ -279,12 +286,13 @@ class Emulated(Native):
         self.booted()
 
     def power_off(self, seconds=BOOT_S):
-        """Powers off properly and on again."""
-        self.run("systemctl poweroff --no-block", 10)
+        """Powers off properly, and waits until it is off."""
+        self.soon("systemctl poweroff")
         self.process.wait(seconds * NOISE)
 
     def console(self):
-        return read(f"{self.folder}/console")
+        path = f"{self.folder}/console"
+        return read(path) if os.path.exists(path) else ""
 
     def close(self):
         process = getattr(self, "process", None)
@@ -292,6 +300,16 @@ class Emulated(Native):
             process.kill()
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def closed_if_failed(host):
+    try:
+        yield
+    except BaseException:
+        print(host.console()[-4000:])
+        host.close()
+        raise
 
 
 def key(*what):
@@ -314,15 +332,11 @@ def snapshot(profile, stage, inputs, begin, make):
             if os.path.exists(file):
                 os.unlink(file)
         host = Emulated(profile, begin)
-        try:
+        with closed_if_failed(host):
             host.power_on(snapshot=bool(begin))
             make(host)
             host.save(name)
-        except BaseException:
-            print(host.console()[-4000:])
-            raise
-        finally:
-            host.close()
+        host.close()
         with open(f"{name}.key", "w", encoding="ascii") as f:
             f.write(inputs)
     return name
@@ -333,16 +347,20 @@ def booted(profile):
     return snapshot(profile, "booted", inputs, None, Emulated.booted)
 
 
+def sweep():
+    """Removes what runs have left behind that were killed."""
+    for folder in os.listdir(f"{LAB}/run") if os.path.isdir(f"{LAB}/run") else []:
+        if not os.path.exists(f"/proc/{folder.split('-')[0]}"):
+            shutil.rmtree(f"{LAB}/run/{folder}", ignore_errors=True)
+
+
 def restore(profile, disks):
     """A host as it was when a snapshot was taken, and yet one of its own."""
+    sweep()
     host = Emulated(profile, disks)
-    try:
+    with closed_if_failed(host):
         host.power_on(snapshot=True)
         host.shape()
-    except BaseException:
-        print(host.console()[-4000:])
-        host.close()
-        raise
     return host
 
 

@@ -9,12 +9,11 @@ from hosted import QUICK, prompt
 def laid_out(profile):
     """The package's files without dpkg, which test_install.py has tried: a host in a fifth of the time."""
     croft = hosted.Croft(lab.lab(profile))
-    croft.host.put(hosted.package(), "/root/croft.deb")
-    files = f"{hosted.HOME}/datastores/local/lab"
-    croft.ok(f"""dpkg -x /root/croft.deb /; systemd-sysusers croft.conf; systemd-tmpfiles --create croft.conf
-        mkdir -p {files}; cp /opt/guest/vmlinuz /opt/guest/initrd.gz {files}
-        systemctl start croftd""", 60)
-    croft.ok("vmctl user set admin password=-", 20, f"{hosted.PASSWORD}\n{hosted.PASSWORD}\n".encode())
+    with lab.closed_if_failed(croft.host):
+        croft.host.put(hosted.package(), "/root/croft.deb")
+        croft.ok("""dpkg-deb --fsys-tarfile /root/croft.deb | tar -x -C / --keep-directory-symlink
+            systemd-sysusers croft.conf; systemd-tmpfiles --create croft.conf""", 40)
+        croft.start().furnish(["vmlinuz", "initrd.gz"])
     return croft
 
 
