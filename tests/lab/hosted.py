@@ -94,7 +94,7 @@ class Croft:
     def clean(self):
         """Ends what tests have left on a machine that stays."""
         for name in self.made:
-            self.run(f"vmctl rm {name} --force", 30)
+            self.run(f"vmctl rm {name} --force --yes", 30)
 
 
 def digest(path):
