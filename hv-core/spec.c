@@ -17,6 +17,9 @@ static const char *const bus_names[] = { "virtio", "nvme", "scsi", NULL };
 static const char *const format_names[] = { "qcow2", "raw", NULL };
 static const char *const model_names[] = { "virtio", "e1000e", NULL };
 static const char *const protocol_names[] = { "tcp", "udp", NULL };
+static const char *const crash_names[] = { "restart", "off", "keep", NULL };
+static const char *const gate_names[] = { "none", "agent", "port", "time", NULL };
+static const char *const stop_names[] = { "shutdown", "suspend", "poweroff", NULL };
 
 /* Only the shape; the storage people say whether it exists. */
 static bool is_store_path(const char *s)
@@ -51,6 +54,17 @@ static bool is_mac(const char *s)
 	return text_mac(s, mac) == 0;
 }
 
+static bool is_hex4(const char *s)
+{
+	return strlen(s) == 4 && s[strspn(s, "0123456789abcdef")] == 0;
+}
+
+/* "1-1.2": bus, then the port of each hub on the way (Documentation/driver-api/usb). */
+static bool is_usb_port(const char *s)
+{
+	return *s >= '1' && *s <= '9' && s[strspn(s, "0123456789")] == '-' && s[strspn(s, "0123456789-.")] == 0;
+}
+
 static bool is_ipv4(const char *s)
 {
 	unsigned a, b, c, d;
@@ -73,6 +87,17 @@ static bool is_ipv4(const char *s)
 	{ "slot", F_U64, offsetof(struct type, slot), FIELD_READ_ONLY, .max = VM_SLOT_END - 1, \
 	  .help = "Address inside the guest (PCI device, or SCSI target); given once, then kept" }
 
+#define O(member) offsetof(struct vm_limits, member)
+#define LIMIT(member, what) \
+	{ #member, F_U64, O(member), .max = TIB, .help = "At most so many " what " a second; 0: no limit" }
+static const struct field limits_rows[] = {
+	LIMIT(read_bytes_per_s, "bytes read"), LIMIT(write_bytes_per_s, "bytes written"),
+	LIMIT(read_iops, "reads"), LIMIT(write_iops, "writes"), {}
+};
+#undef LIMIT
+#undef O
+static const struct fields limits_fields = { "VmLimits", sizeof(struct vm_limits), limits_rows, "What a disk may do a second" };
+
 #define O(member) offsetof(struct vm_disk, member)
 static const struct field disk_rows[] = {
 	{ "name", F_STR, O(name), FIELD_REQUIRED, NAME_RULE, .help = "Name of the disk within its VM" },
@@ -85,6 +110,7 @@ static const struct field disk_rows[] = {
 	  .help = "Format of the image file; never guessed" },
 	{ "bus", F_ENUM, O(bus), .names = bus_names, .def = "\"virtio\"", .help = "How the guest sees the disk" },
 	{ "read_only", F_BOOL, O(read_only), .help = "The guest can't write" },
+	{ "limits", F_OBJECT, O(limits), .sub = &limits_fields, .help = "What it may do a second" },
 	BOOT_ORDER(vm_disk), SLOT(vm_disk), {}
 };
 #undef O
@@ -125,12 +151,56 @@ static const struct field nic_rows[] = {
 	  .help = "Generated when it is left out, then kept" },
 	{ "model", F_ENUM, O(model), .names = model_names, .def = "\"virtio\"",
 	  .help = "The card that the guest sees" },
+	{ "connected", F_BOOL, O(connected), .def = "true", .help = "Whether its cable is plugged in" },
 	{ "forwards", F_LIST, O(forwards), .max = VM_MAX_FORWARDS, .sub = &forward_fields,
 	  .help = "Ports of the host that lead to this NIC; only on the network nat" },
 	BOOT_ORDER(vm_nic), SLOT(vm_nic), {}
 };
 #undef O
 static const struct fields nic_fields = { "VmNic", sizeof(struct vm_nic), nic_rows, "A network card of a VM" };
+
+#define O(member) offsetof(struct vm_usb, member)
+#define HEX4	.min = 4, .max = 4, .check = is_hex4, .rule = "four digits of 0-9a-f, as lsusb shows them"
+static const struct field usb_rows[] = {
+	{ "name", F_STR, O(name), FIELD_REQUIRED, NAME_RULE, .help = "Name of the device within its VM" },
+	{ "vendor", F_STR, O(vendor), HEX4, .help = "Its vendor id: \"10c4\"" },
+	{ "product", F_STR, O(product), HEX4, .help = "Its product id: \"ea60\"" },
+	{ "serial", F_STR, O(serial), .max = 126, .help = "Its serial number; left out: any" },
+	{ "port", F_STR, O(port), .max = 31, .check = is_usb_port, .rule = "a port such as \"1-1.2\"",
+	  .help = "The host's port that it is plugged into; left out: any" },
+	{}
+};
+#undef HEX4
+#undef O
+static const struct fields usb_fields = { "VmUsb", sizeof(struct vm_usb), usb_rows, "A USB device of the host that a VM gets" };
+
+#define O(member) offsetof(struct vm_startup, member)
+static const struct field startup_rows[] = {
+	{ "order", F_U64, O(order), FIELD_HOT, .max = 1000, .def = "100",
+	  .help = "Lower ones start first and are shut down last; those of one order together" },
+	{ "delay_s", F_U64, O(delay_s), FIELD_HOT, .max = 3600, .help = "Seconds to wait before it is started, when its turn has come" },
+	{ "gate", F_ENUM, O(gate), FIELD_HOT, .names = gate_names, .def = "\"none\"",
+	  .help = "When it is up, and the next order begins: at once, when its guest agent answers, when its port opens, or after a time" },
+	{ "port", F_U64, O(port), FIELD_HOT, .max = 65535, .help = "The guest's TCP port that gate port waits for" },
+	{ "patience_s", F_U64, O(patience_s), FIELD_HOT, .min = 1, .max = 3600, .def = "120",
+	  .help = "Gate time: how long it takes; the others: after so many seconds the next order begins all the same" },
+	{}
+};
+#undef O
+static const struct fields startup_fields = { "VmStartup", sizeof(struct vm_startup), startup_rows, "How a VM starts with the host" };
+
+#define O(member) offsetof(struct vm_shutdown_policy, member)
+static const struct field shutdown_rows[] = {
+	{ "action", F_ENUM, O(action), FIELD_HOT, .names = stop_names, .def = "\"shutdown\"",
+	  .help = "Ask the guest to shut down, suspend it to disk, or power it off" },
+	{ "timeout_s", F_U64, O(timeout_s), FIELD_HOT, .min = 1, .max = 3600, .def = "120",
+	  .help = "Seconds that the guest gets; then it is powered off" },
+	{}
+};
+#undef O
+static const struct fields shutdown_fields = {
+	"VmShutdownPolicy", sizeof(struct vm_shutdown_policy), shutdown_rows, "What becomes of a VM when the host shuts down"
+};
 
 #define O(member) offsetof(struct vm_kernel, member)
 static const struct field kernel_rows[] = {
@@ -157,6 +227,8 @@ static const struct field spec_rows[] = {
 	  .help = "At most so much CPU time: 100 is one CPU of the host; 0: no limit" },
 	{ "memory_bytes", F_U64, O(memory_bytes), .min = 32 * MIB, .max = 16 * TIB, .multiple = MIB, .def = "536870912",
 	  .help = "Memory, in steps of 1 MiB" },
+	{ "memory_max_bytes", F_U64, O(memory_max_bytes), .max = 16 * TIB, .multiple = MIB,
+	  .help = "Memory can grow to this while it runs; 0: it cannot grow" },
 	{ "accel", F_ENUM, O(accel), .names = accel_names, .def = "\"auto\"",
 	  .help = "kvm, tcg (emulation), or auto: KVM where it works" },
 	{ "machine", F_STR, O(machine), FIELD_CREATE_ONLY, .max = 32, .check = is_machine,
@@ -178,7 +250,13 @@ static const struct field spec_rows[] = {
 	{ "disks", F_MAP, O(disks), .max = VM_MAX_DISKS, .sub = &disk_fields, .help = "Disks by name" },
 	{ "cdroms", F_MAP, O(cdroms), .max = VM_MAX_CDROMS, .sub = &cdrom_fields, .help = "CD drives by name" },
 	{ "nics", F_MAP, O(nics), .max = VM_MAX_NICS, .sub = &nic_fields, .help = "Network cards by name" },
+	{ "usb", F_MAP, O(usb), .max = VM_MAX_USB, .sub = &usb_fields, .help = "USB devices of the host by name" },
+	{ "guest_agent", F_BOOL, O(guest_agent), .def = "true", .help = "Talk to the agent in the guest (qemu-guest-agent)" },
+	{ "on_crash", F_ENUM, O(on_crash), FIELD_HOT, .names = crash_names, .def = "\"restart\"",
+	  .help = "When the guest's kernel panics or its process fails: start it again, leave it off, or keep it as it is to be looked at" },
 	{ "autostart", F_BOOL, O(autostart), FIELD_HOT, .help = "Start it with the host" },
+	{ "startup", F_OBJECT, O(startup), .sub = &startup_fields, .help = "How it starts with the host" },
+	{ "shutdown", F_OBJECT, O(shutdown), .sub = &shutdown_fields, .help = "What becomes of it when the host shuts down" },
 	{}
 };
 #undef O

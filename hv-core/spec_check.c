@@ -198,6 +198,10 @@ static int check_memory(const struct vm_spec *s, const struct host *h, struct er
 
 	if (!s->memory_bytes)
 		return fail_at(e, "/memory_bytes", "a VM needs memory");
+	if (s->memory_max_bytes && s->memory_max_bytes < s->memory_bytes) {
+		fail_at(e, "/memory_max_bytes", "it can't be less than memory_bytes");
+		return err_hint(e, "0: memory cannot grow while the VM runs");
+	}
 	text_size_format(s->memory_bytes, want);
 	/* The virt machine's memory begins at 1 GiB. */
 	if (bits && bits < 64 && s->memory_bytes + GIB > 1ull << bits) {
@@ -305,6 +309,30 @@ static int check_nics(const struct vm_spec *s, struct err *e)
 	return 0;
 }
 
+static int check_usb(const struct vm_spec *s, struct err *e)
+{
+	for (size_t i = 0; i < s->usb.n; i++) {
+		const struct vm_usb *u = &VM_USB(s)[i];
+
+		if (!u->port && (!u->vendor || !u->product)) {
+			fail_in(e, "usb", u->name, "", "a USB device is told by vendor and product, or by its port");
+			return err_hint(e, "GET /api/v1/host/usb lists what is plugged in");
+		}
+	}
+	return 0;
+}
+
+static int check_startup(const struct vm_spec *s, struct err *e)
+{
+	if (s->startup.gate == VM_GATE_PORT && !s->startup.port)
+		return fail_at(e, "/startup/port", "gate port needs the number of the guest's TCP port");
+	if (s->startup.gate == VM_GATE_AGENT && !s->guest_agent) {
+		fail_at(e, "/startup/gate", "gate agent waits for the guest agent, which is switched off for this VM");
+		return err_hint(e, "set guest_agent to true, or choose another gate");
+	}
+	return 0;
+}
+
 /* Boot orders and slots are each unique: QEMU would refuse to start. */
 static int check_places(const struct vm_spec *s, struct err *e)
 {
@@ -362,6 +390,10 @@ int vm_spec_check(const struct vm_spec *s, const struct host *h, struct err *e)
 		r = check_nics(s, e);
 	if (!r)
 		r = check_places(s, e);
+	if (!r)
+		r = check_usb(s, e);
+	if (!r)
+		r = check_startup(s, e);
 	if (r || !h || s->engine != VM_ENGINE_QEMU)
 		return r;
 	r = check_programs(s, h, e);

@@ -9,33 +9,11 @@ import subprocess
 
 import pytest
 import tiny
+from kinds import KINDS
 from croft import O, croftd, wait_for
 
 FAULTS = f"{O}/faults/croftd"
-DISKS = {"system": {"source": "[local] base.qcow2"}, "data": {"size_bytes": 64 << 20}}
 MARK = b"what stands in the source"
-
-
-def ask(verb, body=None):
-    return lambda api: api.request("POST", f"/vms/vm/{verb}", body)
-
-
-def create(api):
-    return api.request("POST", "/vms", {"name": "vm", "config": {"disks": DISKS, "memory_bytes": 256 << 20}})
-
-
-# kind: the state that the VM has before, the request, the state after it was done (None: there is no VM)
-KINDS = {
-    "vm.create": (None, create, "off"),
-    "vm.delete": ("off", lambda api: api.request("DELETE", "/vms/vm"), None),
-    "vm.start": ("off", ask("start"), "running"),
-    "vm.shutdown": ("running", ask("shutdown"), "off"),
-    "vm.reboot": ("running", ask("reboot"), "running"),
-    "vm.poweroff": ("running", ask("poweroff"), "off"),
-    "vm.reset": ("running", ask("reset"), "running"),
-    "vm.pause": ("running", ask("pause"), "paused"),
-    "vm.resume": ("paused", ask("resume"), "running"),
-}
 
 
 class House:

@@ -305,13 +305,32 @@ TEST(without_a_host_only_the_spec_is_judged)
 
 TEST(hot_rows)
 {
-	static const char *const hot[] = { "description", "cpu_weight", "cpu_limit_percent", "autostart" };
+	static const char *const hot[] = { "description", "cpu_weight", "cpu_limit_percent", "on_crash", "autostart" };
 	size_t n = 0;
 
 	for (const struct field *f = vm_spec_fields.rows; f->name; f++)
 		if (f->flags & FIELD_HOT)
 			eq_str(f->name, n < COUNT(hot) ? hot[n++] : "no more");
 	eq_int(n, COUNT(hot));
+}
+
+TEST(what_belongs_together)
+{
+	static const struct { const char *config, *pointer; } bad[] = {
+		{ "{'usb':{'stick':{'vendor':'10c4'}}}", "/usb/stick" },
+		{ "{'startup':{'gate':'port'}}", "/startup/port" },
+		{ "{'startup':{'gate':'agent'},'guest_agent':false}", "/startup/gate" },
+	};
+	struct err e = { 0 };
+
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		struct vm_spec s = { 0 };
+
+		eq_int(decode(&s, bad[i].config, FIELDS_CREATE, &e), 0);
+		eq_int(vm_spec_check(&s, NULL, &e), -EINVAL);
+		eq_str(e.pointer, bad[i].pointer);
+		fields_fini(&vm_spec_fields, &s);
+	}
 }
 
 TEST(limits_need_somebody_who_keeps_them)
@@ -339,8 +358,8 @@ TEST(limits_need_somebody_who_keeps_them)
 /* 5,000 of them live in croftd. */
 TEST(compact)
 {
-	ok(sizeof(struct vm_spec) <= 160);
-	ok(sizeof(struct vm_disk) <= 72 && sizeof(struct vm_nic) <= 72);
+	ok(sizeof(struct vm_spec) <= 264);
+	ok(sizeof(struct vm_disk) <= 104 && sizeof(struct vm_nic) <= 80);
 }
 
 TEST(store_paths)
