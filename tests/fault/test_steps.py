@@ -168,7 +168,7 @@ def test_killed_while_it_undoes(house):
     for step in steps:
         fail = {"CROFT_FAIL_AT": f"{step}:begin"}
         house.start(CROFT_FAULT_LOG=house.log, **fail)
-        create(house.api)
+        KINDS["vm.create"][1](house.api)
         assert house.last_task("vm.create")["state"] == "failed"
         assert house.agrees() is None
         points = [p for p in house.points()[0] if p.rpartition(":")[2] in ("undo", "undone", "finished")]
