@@ -174,7 +174,7 @@ def test_killed_while_it_undoes(house):
         points = [p for p in house.points()[0] if p.rpartition(":")[2] in ("undo", "undone", "finished")]
         assert points
         for point in points:
-            house.die_at(point, create, **fail)
+            house.die_at(point, KINDS["vm.create"][1], **fail)
             task = house.last_task("vm.create")
             assert task["state"] == "failed" and "a test wanted this" in task["error"]["detail"], f"{point}: {task}"
             assert house.agrees() is None, point
