@@ -148,7 +148,7 @@ class Client:
         answer = self.request("POST", "/session", {"name": name, "password": password or self.croft.password})
         assert answer.status == 201, answer
         self.headers["Cookie"] = answer.headers["Set-Cookie"].split(";")[0]
-        self.headers["Origin"] = f"https://127.0.0.1:{self.croft.port}"
+        self.headers["Origin"] = "https://127.0.0.1" + (f":{self.croft.port}" if self.croft.port != 443 else "")    # as browsers do
         return answer.json
 
     def vm(self, name):
