@@ -5,17 +5,22 @@ DISKS = {"system": {"source": "[local] base.qcow2"}, "data": {"size_bytes": 64 <
 
 
 def ask(verb, body=None):
-    return lambda api: api.request("POST", f"/vms/vm/{verb}", body)
+    return lambda api, vm="vm": api.request("POST", f"/vms/{vm}/{verb}", body)
 
 
-def create(api):
-    return api.request("POST", "/vms", {"name": "vm", "config": {"disks": DISKS, "memory_bytes": 256 << 20}})
+def create(api, vm="vm"):
+    return api.request("POST", "/vms", {"name": vm, "config": {"disks": DISKS, "memory_bytes": 256 << 20}})
 
 
-# kind: the state that the VM has before, the request, the state after it was done (None: there is no VM)
+def delete(api, vm="vm"):
+    return api.request("DELETE", f"/vms/{vm}")
+
+
+# kind: the state that the VM has before, the request (of an API client and a VM's name, which is "vm" where nothing
+# is said), the state after it was done (None: there is no VM)
 KINDS = {
     "vm.create": (None, create, "off"),
-    "vm.delete": ("off", lambda api: api.request("DELETE", "/vms/vm"), None),
+    "vm.delete": ("off", delete, None),
     "vm.start": ("off", ask("start"), "running"),
     "vm.shutdown": ("running", ask("shutdown"), "off"),
     "vm.reboot": ("running", ask("reboot"), "running"),
