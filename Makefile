@@ -178,11 +178,12 @@ $O/faults/task.o: daemon/task.c | $(BEFORE)
 	$(CC) $(CFLAGS) $(addprefix -I,$(INC.daemon)) -DCROFT_FAULTS -MMD -MP -c -o $@ $<
 $O/faults/croftd: $O/faults/task.o $(filter-out $O/daemon/task.o,$(call obj,daemon hv-core storage net)) $(BASE)
 	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsystemd -lsqlite3 -lcrypt -lgnutls -lpthread
-# and a disk that fails where it is told to
-$O/tests/fault/disk.so: tests/fault/disk.c | $(BEFORE)
+# and a disk that fails where it is told to, and one that is written down
+FAULT_LIBS := $(patsubst tests/%.c,$O/tests/%.so,$(wildcard tests/fault/*.c))
+$(FAULT_LIBS): $O/%.so: %.c | $(BEFORE)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu17 -O2 -g -D_GNU_SOURCE -fPIC -shared $(WARN) -o $@ $< -ldl
-tests: $O/faults/croftd $O/tests/fault/disk.so
+tests: $O/faults/croftd $(FAULT_LIBS)
 # --- end of croftd for tests/fault
 
 # --- web bundle

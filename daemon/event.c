@@ -14,6 +14,7 @@
 #define REPLAY_MAX	(4 * 1024 * 1024)	/* bytes of a replay; behind more the client gets a reset */
 #define AUDIENCES_MAX	1000
 #define KINDS_MAX	127
+#define EVENTS_PRUNE	100	/* at every so many */
 
 #define ROW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct event_row, f), __VA_ARGS__ }
 struct event_row { uint64_t seq; int64_t time; char *kind, *target, *user, *data; };
@@ -98,6 +99,16 @@ static void write_frame(struct buf *b, uint64_t seq, int64_t time, const char *k
 	buf_adds(b, "\n\n");
 }
 
+/* What goes is always the oldest, without a hole: a clock that was set back, or that an ARM board without a battery begins
+ * with, makes no young event old. */
+static int prune(struct db_tx *tx, const struct event *ev, struct err *e)
+{
+	int r = db_exec(tx, e, "DELETE FROM events WHERE seq <= ?", "i", (int64_t)ev->seq - EVENTS_KEPT);
+
+	return r < 0 ? r : db_exec(tx, e, "DELETE FROM events WHERE seq < (SELECT seq FROM events WHERE time >= ? ORDER BY seq LIMIT 1)",
+				   "i", ev->time_usec - EVENTS_USEC);
+}
+
 int event_insert(struct db_tx *tx, struct event *ev, struct err *e)
 {
 	int r = db_exec(tx, e, "INSERT INTO events (time, kind, target, user, data) VALUES (?, ?, ?, ?, ?)", "issss",
@@ -106,8 +117,8 @@ int event_insert(struct db_tx *tx, struct event *ev, struct err *e)
 	if (r < 0)
 		return r;
 	ev->seq = (uint64_t)db_last_id(tx);
-	if (ev->seq % 1000 == 0)
-		r = db_exec(tx, e, "DELETE FROM events WHERE seq <= ?", "i", (int64_t)ev->seq - EVENTS_KEPT);
+	if (ev->seq % EVENTS_PRUNE == 0)
+		r = prune(tx, ev, e);
 	return r < 0 ? r : 0;
 }
 

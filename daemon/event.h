@@ -18,7 +18,8 @@ struct event {
 	struct buf data;		/* the object's new JSON, or "" */
 };
 #define EVENT_DATA_MAX	(256 * 1024)
-#define EVENTS_KEPT	10000
+#define EVENTS_KEPT	10000		/* and none for longer than */
+#define EVENTS_USEC	(30 * 24 * 3600 * 1000000ll)
 
 extern const struct fields event_fields;	/* schema "Event" */
 

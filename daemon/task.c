@@ -556,6 +556,10 @@ static void go_on(struct task *t)
 	t->vm_changed = NULL;
 	if (t->c->stopping || stores_wait(t->vm, when_open, t))
 		return;
+	if (t->state != TASK_UNDOING && !needed(t, t->step)) {	/* its first one: the row was all that there was of it */
+		advance(t, t->step);
+		return;
+	}
 	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO) {
 		t->redone = true;
 		run_step(t);

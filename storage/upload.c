@@ -295,7 +295,8 @@ static int abort_work(struct job *job, struct err *e)
 	folder = r;
 	if (unlinkat(folder, q->temp, 0) < 0 && errno != ENOENT)
 		return dsjob_fail(e, errno, "delete the upload to", q->j.path);
-	return 0;
+	r = file_sync_dir(folder);	/* its row goes next: after a power loss nobody would know the file */
+	return r < 0 ? dsjob_fail(e, r, "make durable the end of the upload to", q->j.path) : 0;
 }
 
 void upload_abort(struct datastore *ds, const struct upload_plan *u, storage_done done, void *arg)

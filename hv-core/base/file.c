@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -71,9 +70,24 @@ int file_open_dir(int dirfd, const char *path, bool create, mode_t mode)
 	AUTO_CLOSE int parent = open_parent(dirfd, path, &base);
 	if (parent < 0)
 		return parent;
-	if (mkdirat(parent, base, mode) && errno != EEXIST)
+	if (mkdirat(parent, base, mode) ? errno != EEXIST : fsync(parent))
 		return -errno;
 	return open2(parent, base, O_RDONLY | O_DIRECTORY, 0, 0);
+}
+
+/* mkdir, and its name is there after a power loss, too. */
+static int make_dir(const char *path, mode_t mode)
+{
+	const char *base;
+	struct stat st;
+
+	if (mkdir(path, mode))
+		return errno == EEXIST || (errno == EROFS && !stat(path, &st)) ? 0 : -errno;
+	AUTO_CLOSE int parent = open_parent(AT_FDCWD, path, &base);
+
+	if (parent == -EACCES)		/* one that we may write to, and not read */
+		return 0;
+	return parent < 0 ? parent : file_sync_dir(parent);
 }
 
 int file_mkdirs(const char *path, mode_t mode)
@@ -81,6 +95,7 @@ int file_mkdirs(const char *path, mode_t mode)
 	char part[PATH_MAX];
 	struct stat st;
 	size_t n = strlen(path);
+	int r;
 
 	if (!n || n >= sizeof(part))
 		return n ? -ENAMETOOLONG : -ENOENT;
@@ -89,8 +104,9 @@ int file_mkdirs(const char *path, mode_t mode)
 			continue;
 		memcpy(part, path, i);
 		part[i] = 0;
-		if (mkdir(part, mode) && errno != EEXIST && (errno != EROFS || stat(part, &st)))
-			return -errno;
+		r = make_dir(part, mode);
+		if (r)
+			return r;
 	}
 	if (stat(path, &st))
 		return -errno;
@@ -183,8 +199,8 @@ static int write_synced(int fd, const void *data, size_t n, mode_t mode)
 	return r;
 }
 
-/* A file without a name until it is written: what a crash interrupts leaves nothing behind. */
-static int write_nameless(int dir, const char *name, const void *data, size_t n, mode_t mode)
+/* A file without a name until it is written: what a crash interrupts leaves nothing behind. -EEXIST: @name is there. */
+static int write_nameless(int dir, const char *name, const void *data, size_t n, mode_t mode, int *ret_fd)
 {
 	char self[32];
 	AUTO_CLOSE int fd = open2(dir, ".", O_WRONLY | O_TMPFILE, 0600, 0);
@@ -194,7 +210,9 @@ static int write_nameless(int dir, const char *name, const void *data, size_t n,
 	int r = write_synced(fd, data, n, mode);
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
 	if (!r && linkat(AT_FDCWD, self, dir, name, AT_SYMLINK_FOLLOW))
-		r = -EOPNOTSUPP;
+		r = errno == EEXIST ? -EEXIST : -EOPNOTSUPP;
+	if (r == -EEXIST)
+		*ret_fd = TAKE_FD(fd);
 	return r;
 }
 
@@ -205,28 +223,38 @@ static int write_named(int dir, const char *name, const void *data, size_t n, mo
 	return fd < 0 ? fd : write_synced(fd, data, n, mode);
 }
 
+/* Over what has that name now, by way of a temporary one. */
+static int replace(int dir, const char *temp, const char *base)
+{
+	/* ENOENT: somebody who publishes the same file was quicker, and has taken ours along. */
+	return renameat(dir, temp, dir, base) && errno != ENOENT ? -errno : 0;
+}
+
 int file_publish_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode)
 {
 	const char *base;
-	char name[32];
-	uint64_t random;
-	AUTO_CLOSE int dir = open_parent(dirfd, path, &base);
+	char temp[NAME_MAX + 1], self[32];
+	AUTO_CLOSE int dir = open_parent(dirfd, path, &base), fd = -1;
 
 	if (dir < 0)
 		return dir;
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		return -EIO;
-	snprintf(name, sizeof(name), ".tmp-%016llx", (unsigned long long)random);
-	int r = write_nameless(dir, name, data, n, mode);
-	if (r == -EOPNOTSUPP)
-		r = write_named(dir, name, data, n, mode);
-	if (!r && renameat(dir, name, dir, base))
-		r = -errno;
-	if (r) {
-		unlinkat(dir, name, 0);
+	int r = write_nameless(dir, base, data, n, mode, &fd);
+	if (r && r != -EEXIST && r != -EOPNOTSUPP)
 		return r;
+	if (r) {
+		snprintf(temp, sizeof(temp), FILE_TEMP "%.200s", base);
+		unlinkat(dir, temp, 0);		/* of one that the power ended: the next who publishes clears it away */
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+		if (fd < 0)
+			r = write_named(dir, temp, data, n, mode);
+		else
+			r = linkat(AT_FDCWD, self, dir, temp, AT_SYMLINK_FOLLOW) ? -errno : 0;
+		if (!r)
+			r = replace(dir, temp, base);
+		if (r)
+			unlinkat(dir, temp, 0);
 	}
-	return file_sync_dir(dir);
+	return r ? r : file_sync_dir(dir);
 }
 
 int file_rename_new(int dirfd, const char *from, const char *to)

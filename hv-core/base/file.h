@@ -15,7 +15,9 @@ int file_mkdirs(const char *path, mode_t mode);			/* mkdir -p; 0 when it is ther
 /* Read a whole file of at most @max bytes; *ret is NUL-terminated, owned by the caller. -EFBIG when larger. */
 int file_read_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 int file_read_fd(int fd, size_t max, char **ret, size_t *ret_len);
-/* Write to a temporary name, fsync, rename over @path, fsync the folder. */
+/* Write, fsync, give the name @path, fsync the folder. What had the name is replaced, by way of FILE_TEMP and the name: the
+ * only thing that a power loss can leave behind. */
+#define FILE_TEMP	".tmp-"
 int file_publish_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode);
 int file_write_all(int fd, const void *p, size_t n);		/* retries short writes and EINTR */
 int file_sync_dir(int dirfd);

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 import uuid
 
 import pytest
@@ -271,20 +272,25 @@ def test_a_number_from_another_home(croft, api):
         assert kind == "reset" and int(number) == data["seq"] <= page["next"] + 1
 
 
-def test_what_is_too_old_is_reset(fresh):
+def insert(croft, count, seconds):
+    """Events of the past, into the database of a croftd that does not run."""
+    with contextlib.closing(sqlite3.connect(f"{croft.home}/croft.db")) as db, db:
+        db.executemany("INSERT INTO events (time, kind, target, user, data) VALUES (?, 'host.tested', '', 'croft', ?)",
+                       ((int((time.time() - seconds) * 1e6), json.dumps({"i": i})) for i in range(count)))
+
+
+def test_more_than_are_kept(fresh):
     """Ten thousand events are kept."""
     api = fresh.client()
     api.post("/vms", sim("old"))
     fresh.end()
-    with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db, db:
-        db.executemany("INSERT INTO events (time, kind, target, user, data) VALUES (1, 'host.tested', '', 'croft', ?)",
-                       ((json.dumps({"i": i}),) for i in range(12000)))
+    insert(fresh, 12000, 60)
     fresh.start()
     api = fresh.client()
-    for i in range(1000):       # one of these prunes
+    for i in range(100):        # one of these prunes
         api.ok("PATCH", "/vms/old", {"labels": {"i": str(i)}})
     first = api.get("/events?after=0&limit=1")
-    assert first["reset"] and first["items"][0]["seq"] > 1
+    assert first["reset"] and 1 < newest(api) - first["items"][0]["seq"] - 10000 < 100
     with contextlib.closing(fresh.client().events(after=1)) as stream:
         number, kind, data = next(stream)
         assert kind == "reset" and data["seq"] == int(number) > 12000
@@ -293,6 +299,29 @@ def test_what_is_too_old_is_reset(fresh):
     # From where the list began it goes on without a gap.
     numbers = [e["seq"] for e in itertools.chain(*[kept(api, first["items"][0]["seq"])])]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_older_than_are_kept(fresh):
+    """Thirty days; what is gone is the oldest without a hole, though the clock was wrong for a while."""
+    day = 24 * 3600
+    api = fresh.client()
+    api.post("/vms", sim("old"))
+    fresh.end()
+    with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db, db:
+        db.execute("UPDATE events SET time = 1")
+    insert(fresh, 50, 31 * day)
+    insert(fresh, 50, 29 * day)
+    insert(fresh, 50, 20000 * day)              # before the clock was set
+    fresh.start()
+    api = fresh.client()
+    old = newest(api)
+    for i in range(100):
+        api.ok("PATCH", "/vms/old", {"labels": {"i": str(i)}})
+    page = api.get("/events?after=1&limit=1000")
+    assert page["reset"]
+    seqs = [e["seq"] for e in page["items"]]
+    assert seqs == list(range(seqs[0], newest(api) + 1)) and seqs[0] <= old - 99
+    assert [e["data"]["i"] for e in page["items"] if e["kind"] == "host.tested"] == [*range(50), *range(50)]
 
 
 def test_events_outlive_the_daemon_and_its_front(fresh):
