@@ -11,7 +11,7 @@
 #include "tty.h"
 #include "value.h"
 
-const char *const command_nouns[] = { "task", "user", "token", "file", "folder", "upload", "datastore", "network", "config", NULL };
+const char *const command_nouns[] = { "task", "user", "token", "file", "folder", "upload", "datastore", "network", "config", "maintenance", "startup", NULL };
 
 static const struct { const char *said, *means; } verbs[] = {
 	{ "ls", "list" }, { "rm", "delete" }, { "info", "get" }, { "show", "get" }, { "add", "create" }, { "mk", "create" },

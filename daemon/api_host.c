@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include "fronts.h"
 #include "inventory.h"
+#include "maintenance.h"
 #include "mem.h"
 #include "openapi.h"
 #include "orphans.h"
@@ -16,6 +17,7 @@ struct agent_view {
 	int64_t started;
 	uint64_t pid, front_pid, uid_base, uid_count, vms, vms_running, tasks_open, loop_lag_max_us, db_waiting;
 	struct field_vec orphans;
+	struct maintenance_view maintenance;
 };
 struct host_view { struct host facts; struct agent_view agent; };
 
@@ -33,6 +35,7 @@ static const struct field agent_rows[] = {
 	AGENT(vms, F_U64, .help = "VMs that are defined"),
 	AGENT(vms_running, F_U64, .help = "VMs that are not off"),
 	AGENT(orphans, F_LIST, .sub = &orphan_fields, .help = "guests that run and have no VM; they are left alone"),
+	AGENT(maintenance, F_OBJECT, .sub = &maintenance_fields, .help = "whether VMs may be started here"),
 	AGENT(tasks_open, F_U64, .help = "tasks under way"),
 	AGENT(loop_lag_max_us, F_U64, .help = "longest callback of the loop since this was asked last"),
 	AGENT(db_waiting, F_U64, .help = "jobs that wait for the database"),
@@ -63,6 +66,7 @@ static void api_host(struct req *r)
 		.uid_count = c->uid_count, .vms = inventory_len(c->inv), .orphans = *inventory_orphans(c->inv), .tasks_open = tasks_open(c),
 		.loop_lag_max_us = loop_lag_max_usec(), .db_waiting = db_waiting(c->db),
 	};
+	maintenance_view(c, &v.agent.maintenance);
 	for (size_t i = 0; i < inventory_len(c->inv); i++) {
 		const struct machine *m = inventory_at(c->inv, i);
 

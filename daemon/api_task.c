@@ -10,7 +10,7 @@
 
 struct task_row {
 	uint64_t id, progress;
-	char *kind, *target, *target_name, *user, *step, *error;
+	char *kind, *target, *target_name, *user, *step, *note, *error;
 	int state;
 	bool cancellable;
 	int64_t created, finished;
@@ -19,11 +19,12 @@ struct task_row {
 static const struct field rows[] = {
 	ROW(id, F_U64, .help = "number of the task; they only grow"),
 	ROW(kind, F_STR, .help = "what it does: vm.create, vm.start, ..."),
-	ROW(target, F_STR, .help = "id of the object it works on"),
+	ROW(target, F_STR, .help = "id of the object it works on; \"host\": this host"),
 	ROW(target_name, F_STR, .help = "name of that object when the task began"),
 	ROW(user, F_STR, .help = "who asked for it"),
 	ROW(state, F_ENUM, .names = task_state_names, .help = "running and undoing are under way; the others are ends"),
 	ROW(step, F_STR, .flags = FIELD_NULLABLE, .help = "what it does right now"),
+	ROW(note, F_STR, .flags = FIELD_NULLABLE, .help = "what it waits for"),
 	ROW(progress, F_U64, .max = 100, .help = "per cent"),
 	ROW(cancellable, F_BOOL, .help = "DELETE ends it, and undoes what it did"),
 	ROW(created, F_TIME, .help = "when it began"),
@@ -96,6 +97,7 @@ void task_write(const struct task *t, uint64_t id, struct buf *out)
 	struct task_row row = {
 		.id = id, .kind = (char *)t->kind->name, .target = (char *)t->target, .target_name = t->target_name,
 		.user = t->user, .state = t->state, .error = error, .created = t->created_usec, .finished = t->finished_usec,
+		.note = t->finished_usec ? NULL : t->note,
 	};
 
 	write_row(&w, t->kind, t->step, t->share, &row);
@@ -130,6 +132,8 @@ void task_answer_end(struct req *r, const struct task *t)
 		if (!e.task)
 			e.task = t->id;
 		req_fail(r, &e);
+	} else if (t->kind->answer) {
+		t->kind->answer(r);
 	} else if (t->kind->gone || !inventory_get(t->c->inv, t->target)) {
 		req_no_content(r);
 	} else {
@@ -182,14 +186,6 @@ struct reading {
 	uint64_t last;
 };
 
-static const struct task_kind *kind_of(const char *name)
-{
-	for (const struct task_kind *const *k = task_kinds; *k; k++)
-		if (strcmp((*k)->name, name) == 0)
-			return *k;
-	return NULL;
-}
-
 static int state_of(const char *name)
 {
 	for (int i = 0; i < TASK_NSTATES; i++)
@@ -207,7 +203,7 @@ static void write_found(struct jw *w, struct db_rows *q)
 	};
 
 	row.state = state_of(db_text(q, 5));
-	write_row(w, kind_of(row.kind), (unsigned)db_int(q, 6), 0, &row);
+	write_row(w, task_kind_named(row.kind), (unsigned)db_int(q, 6), 0, &row);
 }
 
 /* What answers a request whose task ended long ago, as its end would have. */
@@ -217,7 +213,7 @@ static struct task *remember(struct croft *c, struct db_rows *q)
 
 	t->c = c;
 	t->id = (uint64_t)db_int(q, 0);
-	t->kind = kind_of(db_text(q, 1)) ?: task_kinds[0];
+	t->kind = task_kind_named(db_text(q, 1)) ?: task_kinds[0];
 	snprintf(t->target, sizeof t->target, "%s", db_text(q, 2));
 	t->state = (enum task_state)state_of(db_text(q, 5));
 	task_error_parse(db_text(q, 7), &t->err);

@@ -7,6 +7,7 @@
 #include "event.h"
 #include "file.h"
 #include "machine_check.h"
+#include "maintenance.h"
 #include "mem.h"
 #include "routes.h"
 #include "tasks_vm.h"
@@ -201,7 +202,11 @@ static void api_create(struct req *r)
 	m->labels = TAKE_VEC(in->labels);
 	m->spec = in->config;
 	in->config = (struct vm_spec){};
-	if (inventory_get(r->c->inv, m->name))
+	if (in->start)
+		host_may_start(r->c, &e);
+	if (e.code)
+		;
+	else if (inventory_get(r->c->inv, m->name))
 		name_taken(&e, fail(&e, ERR_EXISTS, "taken"), m->name);
 	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_free_uid(r->c->inv)) == 0)
 		fail(&e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", r->c->uid_count, r->c->uid_base);
@@ -400,8 +405,11 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = hold(r)))
 		return;
 	m->claim.held = false;		/* from here on the task holds it */
-	if (!vm_can(m->vm, ask)) {
+	if (!vm_can(m->vm, ask))
 		no_such_ask(m, what, &e);
+	else if (kind == &task_vm_start || kind == &task_vm_reboot)
+		host_may_start(r->c, &e);
+	if (e.code) {
 		req_fail(r, &e);
 		return;
 	}

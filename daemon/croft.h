@@ -11,6 +11,7 @@ struct machine;
 struct options {
 	const char *home, *listen, *demo, *web, *libexec;
 	bool stop, openapi;
+	uint64_t patience_s;		/* of --stop; 0: not said */
 	bool installed;			/* home is /var/lib/croft: run folder and socket are in /run/croft */
 };
 
@@ -39,5 +40,6 @@ struct croft {
 	struct networks *networks;
 	struct inventory *inv;		/* VMs */
 	struct consoles *consoles;	/* one-time tickets */
-	void (*on_vm_change)(struct machine *m);	/* draining, or NULL */
+	struct maintenance *maintenance;
+	bool draining;			/* croftd --stop: no VM is started */
 };

@@ -29,6 +29,7 @@ struct inventory {
 	size_t n, cap;
 	uint32_t uid_next;		/* where to look for a free uid */
 	struct orphans orphans;
+	struct list watchers;
 };
 
 size_t inventory_len(const struct inventory *inv) { return inv->n; }
@@ -195,6 +196,15 @@ uint32_t inventory_free_uid(const struct inventory *inv)
 
 /* ---- what happens to VMs */
 
+void inventory_watch(struct inventory *inv, struct watcher *w) { list_append(&inv->watchers, &w->in); }
+
+void inventory_tell(struct machine *m)
+{
+	if (m->c->inv)
+		LIST_FOR(w, &m->c->inv->watchers, struct watcher, in)
+			w->changed(w, m);
+}
+
 /* The row tells whether it was running when the host, or croftd, went down. */
 static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
@@ -217,8 +227,7 @@ static void on_change(struct vm *vm, void *owner)
 		m->task->vm_changed(m->task);
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)
 		claim_drop(&m->claim);	/* who waited for it to be attached */
-	if (c->on_vm_change)
-		c->on_vm_change(m);
+	inventory_tell(m);
 	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {
 		const char *json = machine_json(m, &n);
 		struct change *ch = change_new(c, NULL);
@@ -385,6 +394,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 		return fail_errno(e, fd, "open the folder vm in %s", c->run);
 	inv->c = c;
 	inv->by_id = map_new();
+	list_init(&inv->watchers);
 	inv->shim = xasprintf("%s/croft-vm", c->opt.libexec);
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
 					    .shim_uid = c->shim_uid, .shim_gid = c->shim_gid };

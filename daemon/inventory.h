@@ -52,6 +52,10 @@ void inventory_rename(struct inventory *inv, struct machine *m, const char *name
 void inventory_limits(struct machine *m);	/* its CPU weight or limit is another now: while it runs, tell systemd */
 uint32_t inventory_free_uid(const struct inventory *inv);		/* 0: none left */
 const struct field_vec *inventory_orphans(struct inventory *inv);	/* of orphan_fields: they run without a row; borrowed */
+/* Told of each change of a VM's state or status, and when a task on it has ended. The callback frees no VM; it may leave. */
+struct watcher { struct list in; void (*changed)(struct watcher *w, struct machine *m); };
+void inventory_watch(struct inventory *inv, struct watcher *w);		/* list_remove(&w->in) leaves */
+void inventory_tell(struct machine *m);
 int inventory_run_fd(const struct inventory *inv);			/* the folder <run>/vm; borrowed */
 
 struct machine *machine_new(struct croft *c);

@@ -11,7 +11,6 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include "access.h"
-#include "autostart.h"
 #include "certificate.h"
 #include "consoles.h"
 #include "croft.h"
@@ -26,17 +25,20 @@
 #include "inventory.h"
 #include "lane.h"
 #include "log.h"
+#include "maintenance.h"
 #include "mem.h"
 #include "networks.h"
 #include "openapi.h"
 #include "settings.h"
+#include "startup.h"
 #include "stores.h"
 #include "task.h"
 #include "text.h"
 #include "version.h"
 
 #define SLOW_MS		50	/* a callback of the loop that takes longer is told */
-#define STOP_S		30	/* what --stop gives the guests */
+#define STOP_S		30	/* what --stop gives the guests, all together */
+#define PATIENCE_MAX_S	3600
 #define EXIT_FOR_GOOD	2	/* only a person can mend it: croftd.service does not try again */
 #define FRONT_USEC	5000000u
 #define END_S		10	/* what the lanes get to finish in when croftd ends */
@@ -46,7 +48,9 @@ static const char help[] =
 	"  --home DIR           all state is here (./run; an installed host: /var/lib/croft)\n"
 	"  --listen ADDR:PORT   HTTPS (127.0.0.1:8443; an installed host: :443)\n"
 	"  --demo DIR           at the first start, create the VM demo from the files there\n"
-	"  --stop               end the croftd of this home, shut its VMs down, power them off after 30 s\n"
+	"  --stop               end the croftd of this home and its VMs: the orders of their start descending, each as it\n"
+	"                       is set in shutdown\n"
+	"  --patience SECONDS   what --stop gives all of them together (30)\n"
 	"  --openapi            print the API's OpenAPI document\n"
 	"  --libexec DIR        where croft-front and croft-vm are\n"
 	"  --web FILE           the web client\n"
@@ -56,9 +60,10 @@ static void slow(const char *what, unsigned ms) { log_warn("the loop was held up
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	enum { HOME = 1, LISTEN, DEMO, STOP, OPENAPI, LIBEXEC, WEB, VERSION, HELP };
+	enum { HOME = 1, LISTEN, DEMO, STOP, PATIENCE, OPENAPI, LIBEXEC, WEB, VERSION, HELP };
 	static const struct option options[] = {
 		{ "home", 1, 0, HOME }, { "listen", 1, 0, LISTEN }, { "demo", 1, 0, DEMO }, { "stop", 0, 0, STOP },
+		{ "patience", 1, 0, PATIENCE },
 		{ "openapi", 0, 0, OPENAPI }, { "libexec", 1, 0, LIBEXEC }, { "web", 1, 0, WEB }, { "version", 0, 0, VERSION },
 		{ "help", 0, 0, HELP }, {}
 	};
@@ -70,6 +75,11 @@ static int parse(int argc, char **argv, struct options *o)
 		case LISTEN: o->listen = optarg; break;
 		case DEMO: o->demo = optarg; break;
 		case STOP: o->stop = true; break;
+		case PATIENCE:
+			if (text_u64(optarg, &o->patience_s) == 0 && o->patience_s >= 1 && o->patience_s <= PATIENCE_MAX_S)
+				break;
+			fprintf(stderr, "croftd: --patience takes 1 to %u seconds, not \"%s\"\n", PATIENCE_MAX_S, optarg);
+			return -EINVAL;
 		case OPENAPI: o->openapi = true; break;
 		case LIBEXEC: o->libexec = optarg; break;
 		case WEB: o->web = optarg; break;
@@ -144,6 +154,8 @@ static int open_state(struct croft *c, struct err *e)
 	if (r == 0)
 		r = tasks_new(c, &c->tasks, e);
 	if (r == 0)
+		r = maintenance_new(c, e);
+	if (r == 0)
 		r = inventory_new(c, &c->inv, e);
 	return r;
 }
@@ -172,6 +184,7 @@ static void close_state(struct croft *c)
 	consoles_free(c->consoles);
 	tasks_free(c->tasks);
 	inventory_free(c->inv);
+	maintenance_free(c->maintenance);
 	access_free(c->access);
 	events_free(c->events);
 	networks_free(c->networks);
@@ -257,7 +270,7 @@ static int serve(struct croft *c, struct err *e)
 		return r;
 	wait_front(c);
 	tell_start(c, password);
-	autostart_begin(c);
+	startup_begin(c);
 	demo_begin(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);
@@ -276,7 +289,8 @@ static int run(struct croft *c, struct err *e)
 		return r;
 	if (!c->opt.stop)
 		return serve(c, e);
-	drain_begin(c, STOP_S);
+	c->draining = true;
+	drain_host(c, c->opt.patience_s ?: STOP_S);
 	return loop_run(c->ev, SLOW_MS, slow);
 }
 

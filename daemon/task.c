@@ -87,6 +87,7 @@ static void task_free(struct task *t)
 	json_decref(t->data);
 	free(t->target_name);
 	free(t->user);
+	free(t->note);
 	free(t);
 }
 
@@ -324,13 +325,35 @@ void task_step_end(struct task *t, const struct err *e)
 
 void task_share(struct task *t, double share) { t->share = share; }
 
+void task_note(struct task *t, const char *note)
+{
+	struct buf b AUTO_BUF = BUF_INIT(EVENT_DATA_MAX);
+
+	if (t->note && strcmp(t->note, note) == 0)
+		return;
+	free(t->note);
+	t->note = xstrdup(note);
+	task_write(t, t->id, &b);
+	event_post(t->c, "task.changed", t->target, b.data, b.len);
+}
+
+struct task *task_of_host(const struct croft *c)
+{
+	struct task *t;
+
+	for (size_t i = 0; (t = map_next(c->tasks->open, &i, NULL)); )
+		if (t->kind->host && !t->finished_usec)
+			return t;
+	return NULL;
+}
+
 /* ---- a task that follows another on the same VM: its row is in the transaction that ends the first */
 
 static int insert_row(struct db_tx *tx, const struct task *t, const char *args, struct err *e)
 {
 	return db_exec(tx, e, "INSERT INTO tasks (kind, target_kind, target, target_name, user, args, data, state, step, created)"
-		       " VALUES (?, 'vm', ?, ?, ?, ?, '{}', 'running', 0, ?)", "sssssi", t->kind->name, t->target,
-		       t->target_name, t->user, args, t->created_usec);
+		       " VALUES (?, ?, ?, ?, ?, ?, '{}', 'running', 0, ?)", "ssssssi", t->kind->name,
+		       t->kind->host ? "host" : "vm", t->target, t->target_name, t->user, args, t->created_usec);
 }
 
 int task_follow(struct change *ch, struct db_tx *tx, struct task *t, const struct task_kind *kind, struct err *e)
@@ -379,8 +402,10 @@ static void finish(struct task *t)
 	task_free(t);
 	if (next)
 		follow(next, vm);
-	if (vm)
+	if (vm) {
+		inventory_tell(vm);
 		claim_drop(&vm->claim);
+	}
 }
 
 /* ---- beginning */
@@ -442,7 +467,7 @@ static void begin_fini(struct change *ch, const struct err *e)
 	struct task *t = b->t;
 	struct req *r = TAKE(ch->req);
 	struct machine *vm = t->vm;
-	bool known = inventory_get(ch->c->inv, t->target) == vm;	/* not the one that could not be created */
+	bool known = vm && inventory_get(ch->c->inv, t->target) == vm;	/* not the one that could not be created */
 
 	ch->arg = b->arg;
 	if (e)
@@ -451,8 +476,8 @@ static void begin_fini(struct change *ch, const struct err *e)
 		b->fini(ch, e);
 	if (e && r)
 		req_fail(r, e);
-	else if (e && known)
-		log_warn("a task of croftd's own on %s has not begun: %s", vm->name, e->msg);
+	else if (e && (known || !vm))
+		log_warn("a task of croftd's own on %s has not begun: %s", vm ? vm->name : "the host", e->msg);
 	if (!e) {
 		if (r)
 			task_answer(r, t->id);
@@ -461,6 +486,8 @@ static void begin_fini(struct change *ch, const struct err *e)
 		else
 			advance(t, 0);
 	}
+	if (known && e)
+		inventory_tell(vm);
 	if (known)
 		claim_drop(&vm->claim);
 	free(b->args);
@@ -481,13 +508,14 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
 	b->args = json_dumps(args, JSON_COMPACT);
 	t->kind = kind;
 	t->vm = vm;
-	memcpy(t->target, vm->id, sizeof t->target);
-	t->target_name = xstrdup(vm->name);
+	snprintf(t->target, sizeof t->target, "%s", vm ? vm->id : TASK_HOST);
+	t->target_name = xstrdup(vm ? vm->name : TASK_HOST);
 	t->user = xstrdup(r ? r->who.name : "croft");
 	t->args = args;
 	t->data = json_object();
 	t->created_usec = now_usec();
-	vm->task = t;
+	if (vm)
+		vm->task = t;
 	ch->arg = b;
 	ch->work = begin_work;
 	ch->apply = begin_apply;
@@ -500,7 +528,7 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
 
 struct loading { struct db_job job; struct croft *c; };
 
-static const struct task_kind *kind_of(const char *name)
+const struct task_kind *task_kind_named(const char *name)
 {
 	for (const struct task_kind *const *k = task_kinds; *k; k++)
 		if (strcmp((*k)->name, name) == 0)
@@ -524,7 +552,7 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 			 " FROM tasks WHERE finished IS NULL ORDER BY id", NULL);
 
 	while (r >= 0 && (r = db_next(q, e)) > 0) {
-		const struct task_kind *kind = kind_of(db_text(q, 1));
+		const struct task_kind *kind = task_kind_named(db_text(q, 1));
 		struct task *t = task_new(c);
 		struct err ignored;
 		char key[24];
@@ -554,7 +582,7 @@ static void when_open(void *arg, const struct err *e);
 static void go_on(struct task *t)
 {
 	t->vm_changed = NULL;
-	if (t->c->stopping || stores_wait(t->vm, when_open, t))
+	if (t->c->stopping || (t->vm && stores_wait(t->vm, when_open, t)))
 		return;
 	if (t->state != TASK_UNDOING && !needed(t, t->step)) {	/* its first one: the row was all that there was of it */
 		advance(t, t->step);
@@ -579,7 +607,7 @@ static void when_open(void *arg, const struct err *e) { go_on(arg); }
 
 static void when_attached(struct task *t)
 {
-	if (!t->vm->vm || vm_state(t->vm->vm) != VM_ATTACHING)
+	if (!t->vm || !t->vm->vm || vm_state(t->vm->vm) != VM_ATTACHING)
 		go_on(t);
 	else
 		t->vm_changed = when_attached;	/* attaching has a deadline of its own */
@@ -591,10 +619,10 @@ static void recover(struct task *t)
 
 	while (t->kind->steps[steps].name)
 		steps++;
-	t->vm = inventory_get(t->c->inv, t->target);
+	t->vm = t->kind->host ? NULL : inventory_get(t->c->inv, t->target);
 	if (t->vm)
 		t->vm->task = t;
-	if (t->step >= steps || !t->vm || (t->vm->invalid && !t->kind->gone)) {
+	if (t->step >= steps || (!t->vm && !t->kind->host) || (t->vm && t->vm->invalid && !t->kind->gone)) {
 		if (!t->err.code && t->vm)
 			fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and %s cannot be used: %s", t->target_name, t->vm->invalid);
 		if (!t->err.code)
@@ -602,7 +630,7 @@ static void recover(struct task *t)
 		end_with(t, TASK_INTERRUPTED);
 		return;
 	}
-	if (t->vm->invalid && t->kind != &task_vm_delete) {
+	if (t->vm && t->vm->invalid && t->kind != &task_vm_delete) {
 		fail(&t->err, ERR_INTERRUPTED, "croftd was restarted, and %s cannot be used: %s", t->vm->name, t->vm->invalid);
 		end_with(t, TASK_INTERRUPTED);
 		return;

@@ -25,6 +25,8 @@ struct task_kind {
 	bool cancellable;
 	bool created;			/* Prefer: wait answers 201 with the object; else 200 */
 	bool gone;			/* the object is gone after success: 204 */
+	bool host;			/* its target is the host: no VM is held */
+	void (*answer)(struct req *r);	/* of a host's kind: what Prefer: wait gets after success */
 	/* SQL of the end, in the lane, and its effect in memory, in the loop: success, or failed (all is undone). */
 	int (*commit)(struct change *ch, struct db_tx *tx, struct task *t, struct err *e);
 	void (*apply)(struct task *t);
@@ -32,6 +34,7 @@ struct task_kind {
 	void (*fail_apply)(struct task *t);
 };
 extern const struct task_kind *const task_kinds[];	/* NULL-terminated; tasks_vm.c */
+const struct task_kind *task_kind_named(const char *name);	/* NULL: there is none */
 
 #define TASK_STATES(X) X(RUNNING, "running") X(UNDOING, "undoing") X(DONE, "done") X(FAILED, "failed") \
 	X(CANCELLED, "cancelled") X(INTERRUPTED, "interrupted")
@@ -55,6 +58,7 @@ struct task {
 	enum task_state saved;		/* the same as it stands on disk: what clients are told */
 	unsigned step;
 	double share;			/* of the step, 0..1 */
+	char *note;			/* owned: what it waits for, for people, or NULL */
 	bool cancel;			/* asked for */
 	bool stuck;			/* its last save failed; it is tried again */
 	bool redone;			/* its step was begun by the croftd before */
@@ -76,7 +80,8 @@ void tasks_stop(struct tasks *ts);	/* croftd ends: what runs long is broken off,
 void tasks_free(struct tasks *ts);
 /* Take up the tasks that a croftd before left; after the inventory was loaded and VMs were attached. */
 int tasks_recover(struct croft *c, struct err *e);
-/* Start one on @vm for @r (taken; NULL for croftd's own), with @args (taken). The change may bring SQL and events of its
+#define TASK_HOST	"host"		/* the target of a task that has no VM */
+/* Start one on @vm (NULL: on the host, for a kind of the host) for @r (taken; NULL for croftd's own), with @args (taken). The change may bring SQL and events of its
  * own (@ch NULL: none); task_begin adds the task's. Answers 202, or with Prefer: wait the end. */
 void task_begin(struct croft *c, struct req *r, struct change *ch, const struct task_kind *kind, struct machine *vm,
 		json_t *args);
@@ -85,6 +90,8 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
 int task_follow(struct change *ch, struct db_tx *tx, struct task *t, const struct task_kind *kind, struct err *e);
 void task_step_end(struct task *t, const struct err *e);
 void task_share(struct task *t, double share);
+void task_note(struct task *t, const char *note);	/* copied; who follows the events is told when it is another one */
+struct task *task_of_host(const struct croft *c);	/* that is under way, or NULL */
 /* Answer @r with the task: 202, or wait for its end. */
 void task_answer(struct req *r, uint64_t id);
 void api_task_list(struct req *r);

@@ -2,7 +2,9 @@
 #include <string.h>
 #include "launch.h"
 #include "machine_plan.h"
+#include "maintenance.h"
 #include "mem.h"
+#include "startup.h"
 #include "task.h"
 #include "tasks_vm.h"
 #include "text.h"
@@ -29,7 +31,10 @@ static void planned(void *arg, struct vm_launch *l, const struct err *e)
 
 	if (e)
 		task_step_end(t, e);
-	else if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
+	else if (host_may_start(t->c, &err) < 0) {
+		vm_launch_free(l);
+		task_step_end(t, &err);
+	} else if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
 		task_step_end(t, &err);
 }
 
@@ -172,5 +177,5 @@ const struct task_kind task_vm_resume = { "vm.resume", resume_steps };
 
 const struct task_kind *const task_kinds[] = {
 	&task_vm_create, &task_vm_delete, &task_vm_start, &task_vm_shutdown, &task_vm_reboot, &task_vm_poweroff, &task_vm_reset,
-	&task_vm_pause, &task_vm_resume, NULL
+	&task_vm_pause, &task_vm_resume, &task_host_autostart, &task_host_maintenance, &task_host_restore, NULL
 };

@@ -26,6 +26,8 @@ struct engine {
 	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
 	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
 	void (*kill)(struct vm *vm, enum vm_why why);	/* at once; SAW_END follows */
+	/* vm_usernet of a live VM; NULL: it has none. */
+	int (*usernet)(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e);
 	/* A viewer of a live VM. 0: @fd was taken. -EAGAIN: not yet; it is parked until vm_viewers_hand_over(). */
 	int (*serial)(struct vm *vm, int fd);
 	void (*probe)(struct vm *vm);			/* once a round: does it still answer? May be NULL */

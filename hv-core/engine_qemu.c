@@ -332,6 +332,29 @@ static void qemu_ask(struct vm *vm, struct vm_op *op, int fd)
 	}
 }
 
+struct asked_usernet { void (*done)(void *arg, const char *text, const struct err *e); void *arg; };
+
+static void on_usernet(void *arg, json_t *result, const struct err *e)
+{
+	AUTO_FREE struct asked_usernet *a = arg;
+
+	a->done(a->arg, json_string_value(result), e);
+}
+
+static int qemu_usernet(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e)
+{
+	struct guest *g = vm->run;
+
+	if (!g->qmp)
+		return fail(e, ERR_UNAVAILABLE, "the monitor of VM \"%s\" is being connected again", vm->name);
+	struct asked_usernet *a = xnew(asked_usernet);
+
+	*a = (struct asked_usernet){ done, arg };
+	qmp_call(g->qmp, "human-monitor-command", json_pack("{s:s}", "command-line", "info usernet"), -1, vm->vms->how.answer_usec,
+		 on_usernet, a);
+	return 0;
+}
+
 const struct engine engine_qemu = {
 	.name = "qemu",
 	.start = qemu_start,
@@ -339,6 +362,7 @@ const struct engine engine_qemu = {
 	.attach = qemu_attach,
 	.ask = qemu_ask,
 	.kill = qemu_kill,
+	.usernet = qemu_usernet,
 	.serial = qemu_serial,
 	.probe = qemu_probe,
 	.detach = qemu_detach,

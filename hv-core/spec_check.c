@@ -322,10 +322,27 @@ static int check_usb(const struct vm_spec *s, struct err *e)
 	return 0;
 }
 
+static bool forwards_tcp(const struct vm_spec *s, uint64_t guest_port)
+{
+	for (size_t i = 0; i < s->nics.n; i++)
+		for (size_t k = 0; k < VM_NICS(s)[i].forwards.n; k++) {
+			const struct vm_forward *f = &VM_FORWARDS(&VM_NICS(s)[i])[k];
+
+			if (f->protocol == VM_TCP && f->guest_port == guest_port)
+				return true;
+		}
+	return false;
+}
+
 static int check_startup(const struct vm_spec *s, struct err *e)
 {
 	if (s->startup.gate == VM_GATE_PORT && !s->startup.port)
 		return fail_at(e, "/startup/port", "gate port needs the number of the guest's TCP port");
+	if (s->startup.gate == VM_GATE_PORT && !forwards_tcp(s, s->startup.port)) {
+		fail_at(e, "/startup/port", "gate port waits for the guest's TCP port %llu, but no forward leads there",
+			(unsigned long long)s->startup.port);
+		return err_hint(e, "give one of its NICs a forward of a host port to the guest port %llu", (unsigned long long)s->startup.port);
+	}
 	if (s->startup.gate == VM_GATE_AGENT && !s->guest_agent) {
 		fail_at(e, "/startup/gate", "gate agent waits for the guest agent, which is switched off for this VM");
 		return err_hint(e, "set guest_agent to true, or choose another gate");

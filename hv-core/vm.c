@@ -241,6 +241,13 @@ int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return 0;
 }
 
+int vm_usernet(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e)
+{
+	if (!vm->run || !vm->engine->usernet)
+		return fail(e, ERR_STATE, "VM \"%s\" has no user-mode network right now", vm->name);
+	return vm->engine->usernet(vm, done, arg, e);
+}
+
 int vm_serial_viewer(struct vm *vm, int fd, struct err *e)
 {
 	int r = fd_nonblock(fd);

@@ -167,6 +167,10 @@ int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_resume(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: it is gone */
 
+/* What QEMU says of its user-mode network (usernet.h). @text is NULL on failure, and borrowed; done is called exactly once
+ * when this returns 0, never inside. */
+int vm_usernet(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e);
+
 /* A viewer is one end of a stream socket, owned from now on (closed on failure too). The serial line takes viewers at
  * any time: they get the history (of the last run, while the VM is off), and wait for the next power-on. */
 int vm_serial_viewer(struct vm *vm, int fd, struct err *e);
