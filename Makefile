@@ -168,7 +168,9 @@ NODE_MODULES := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json
 $(NODE_MODULES): %/node_modules/.package-lock.json: %/package-lock.json
 	@npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $*
 	@touch $@
-test-images: $(GUEST)/uefi.qcow2
+test-images: $(GUEST)/uefi.qcow2 $(GUEST)/agent.gz
+$(GUEST)/agent.gz: packaging/guest/agent packaging/guest/fetch $(GUEST)/initrd.gz
+	@packaging/guest/agent $(GUEST)
 $(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
 	@packaging/guest/uefi-image $(GUEST)
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "agent.h"
 #include "event.h"
 #include "file.h"
 #include "machine_check.h"
@@ -116,6 +117,8 @@ static void api_get(struct req *r)
 		req_fail(r, &e);
 		return;
 	}
+	if (m->vm)
+		vm_agent_look(m->vm);
 	const char *json = machine_json(m, &n);
 
 	req_object(r, 200, m->revision, json, n);

@@ -242,6 +242,8 @@ static void on_change(struct vm *vm, void *owner)
 	}
 }
 
+static void on_newer(struct vm *vm, void *owner) { machine_changed(owner); }
+
 /* ---- scopes */
 
 static struct scope_limits limits_of(const struct machine *m)
@@ -398,7 +400,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	inv->shim = xasprintf("%s/croft-vm", c->opt.libexec);
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
 					    .shim_uid = c->shim_uid, .shim_gid = c->shim_gid };
-	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change,
+	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change, .on_newer = on_newer,
 			       .on_parked = on_parked };
 
 	inv->vms = vms_new(&how);

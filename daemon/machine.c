@@ -1,5 +1,6 @@
 /* machine.c: one VM's row: its tables, and its JSON. */
 #include <stdio.h>
+#include "agent.h"
 #include <string.h>
 #include "event.h"
 #include "inventory.h"
@@ -16,6 +17,7 @@ struct status_view {
 	char *accel, *accel_reason, *host_cpus, *host_cpus_reason, *note, *problem;
 	uint64_t pid, task;
 	struct end_view last_end;
+	struct agent_facts guest;	/* borrowed */
 };
 struct machine_view {
 	char *id, *name, *folder;
@@ -52,6 +54,7 @@ static const struct field status_rows[] = {
 	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
 	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
 	STATUS(last_end, F_OBJECT, .sub = &end_fields, .help = "how the last run ended"),
+	STATUS(guest, F_OBJECT, .sub = &agent_facts_fields, .help = "what the guest tells of itself, by its agent"),
 	{}
 };
 static const struct fields status_fields = { "VmStatus", sizeof(struct status_view), status_rows, "a VM as it is" };
@@ -155,6 +158,9 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 	s->problem = m->invalid;
 	if (!m->vm)
 		return;
+	s->guest = *vm_agent_facts(m->vm);
+	if (!(m->started ?: &m->spec)->guest_agent)
+		s->guest.agent = AGENT_OFF;
 	vm_status(m->vm, &st);
 	s->state = (int)st.state;
 	s->since = st.since_usec;

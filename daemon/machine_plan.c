@@ -53,7 +53,7 @@ static const char *path_of(const struct plan *p, const struct argv_fd *f, char v
 	case ARGV_FD_FW_VARS: snprintf(vars, DSPATH_TEXT, "%s/uefi-vars.qcow2", p->m->folder); return vars;
 	case ARGV_FD_DISK: d = named(&s->disks, sizeof *d, f->name); return d ? d->path : NULL;
 	case ARGV_FD_CDROM: cd = named(&s->cdroms, sizeof *cd, f->name); return cd ? cd->iso : NULL;
-	case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_FW_CODE: return NULL;
+	case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_AGENT: case ARGV_FD_FW_CODE: return NULL;
 	}
 	return NULL;
 }
@@ -95,7 +95,7 @@ static int check_work(struct job *j, struct err *e)
 		return check_image(p->fd, IMAGE_QCOW2, "the UEFI variables", &p->vars_cluster_bytes, e);
 	case ARGV_FD_DISK:
 		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, d->path, NULL, e);
-	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_FW_CODE:
+	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_AGENT: case ARGV_FD_FW_CODE:
 		return 0;
 	}
 	return 0;
@@ -162,7 +162,7 @@ static void next(struct plan *p)
 	struct err e = {};
 	int r;
 
-	while (p->at < a->nfds && (a->fds[p->at].what == ARGV_FD_QMP || a->fds[p->at].what == ARGV_FD_SERIAL))
+	while (p->at < a->nfds && argv_fd_is_socket(a->fds[p->at].what))
 		p->at++;
 	if (p->at == a->nfds) {
 		r = p->vars_cluster_bytes ? build(p, &e) : 0;	/* the same descriptors, told with what was seen in them */

@@ -7,8 +7,8 @@
 #include "mem.h"
 #include "text.h"
 
-/* Device numbers on pcie.0 of what every VM has; 5 to 7 are kept for what comes later. */
-enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4 };
+/* Device numbers on pcie.0 of what every VM has; 6 and 7 are kept for what comes later. */
+enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4, SLOT_VSERIAL = 5 };
 enum { SECTOR = 512 };
 
 static void add(struct argv *a, char *owned)
@@ -233,6 +233,23 @@ static void add_usb_device(struct argv *a, const char *driver, const char *id)
 	json_end(&j, a, "-device");
 }
 
+/* The port that qemu-guest-agent looks for, and room for three more. Port 0 is the console's. */
+static void add_agent(struct argv *a)
+{
+	struct json j;
+
+	opt(a, "-chardev", "socket,id=agent,fd=%d,server=on,wait=off", take_fd(a, ARGV_FD_AGENT, NULL, true));
+	device_begin(&j, "virtio-serial-pci", "vserial", NULL);
+	pci_addr(&j, SLOT_VSERIAL);
+	jw_u64(&j.w, "max_ports", 4);
+	json_end(&j, a, "-device");
+	device_begin(&j, "virtserialport", "agent", NULL);
+	jw_str(&j.w, "bus", "vserial.0");
+	jw_str(&j.w, "chardev", "agent");
+	jw_str(&j.w, "name", "org.qemu.guest_agent.0");
+	json_end(&j, a, "-device");
+}
+
 static bool has_scsi(const struct vm_spec *s)
 {
 	for (size_t i = 0; i < s->disks.n; i++)
@@ -320,6 +337,8 @@ static void add_devices(struct argv *a, const struct vm_spec *s)
 		add_usb_device(a, "usb-kbd", "keyboard");
 		add_usb_device(a, "usb-tablet", "tablet");
 	}
+	if (s->guest_agent)
+		add_agent(a);
 	if (has_scsi(s))
 		add_plain_device(a, "virtio-scsi-pci", "scsi", SLOT_SCSI);
 	for (size_t i = 0; i < s->disks.n; i++)

@@ -17,6 +17,7 @@ enum { ARGV_FD_FIRST = 10 };
 enum argv_what {
 	ARGV_FD_QMP,		/* listening unix socket */
 	ARGV_FD_SERIAL,		/* listening unix socket; QEMU waits for its first client: connect beforehand */
+	ARGV_FD_AGENT,		/* listening unix socket: the guest agent's port */
 	ARGV_FD_FW_CODE,	/* a qcow2 with the content of host.firmware.code, its zeros not allocated; read-only */
 	ARGV_FD_FW_VARS,	/* the VM's own qcow2, O_RDWR */
 	ARGV_FD_KERNEL,		/* sealed memfd, mode 0444 */
@@ -24,6 +25,11 @@ enum argv_what {
 	ARGV_FD_DISK,		/* .name: the disk; O_RDWR unless !writable */
 	ARGV_FD_CDROM,		/* .name: the drive; read-only */
 };
+/* A socket, which croft-vm makes: there is no file to be opened. */
+static inline bool argv_fd_is_socket(enum argv_what w)
+{
+	return w == ARGV_FD_QMP || w == ARGV_FD_SERIAL || w == ARGV_FD_AGENT;
+}
 struct argv_fd {
 	enum argv_what what;
 	const char *name;	/* of the disk or drive, owned by the argv; else NULL */

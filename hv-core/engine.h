@@ -30,6 +30,8 @@ struct engine {
 	int (*usernet)(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e);
 	/* A viewer of a live VM. 0: @fd was taken. -EAGAIN: not yet; it is parked until vm_viewers_hand_over(). */
 	int (*serial)(struct vm *vm, int fd);
+	/* A socket to the port of the guest's agent; NULL: it has none. */
+	int (*agent_connect)(struct vm *vm, struct err *e);
 	void (*probe)(struct vm *vm);			/* once a round: does it still answer? May be NULL */
 	void (*detach)(struct vm *vm);			/* free the run-time part; a real guest goes on */
 	void (*status)(const struct vm *vm, struct vm_status *s);	/* accel, pid, as_of, note of a live VM */
@@ -51,6 +53,7 @@ struct vm {			/* a large host defines 5,000: what only a running one needs is in
 	void *owner, *run;				/* run: the engine's, while alive */
 	struct vm_last *last;				/* owned; NULL: never ran */
 	struct vm_viewers *parked;			/* owned; NULL: nobody waits at the serial line */
+	struct vm_agent *agent;				/* owned; NULL: off, or its machine has no port for one */
 	struct list ops, in_live;
 	struct timer patience;				/* armed while stopping */
 	int64_t since_usec;
@@ -61,8 +64,17 @@ struct vm {			/* a large host defines 5,000: what only a running one needs is in
 /* Something was seen. @last goes with SAW_END: how it ended (copied). */
 void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last);
 void vm_noted(struct vm *vm);				/* status changed, state did not */
+/* An op that waits for the agent: it ends as the others do, by vm_op_end or with the VM. */
+struct vm_op *vm_op_agent(struct vm *vm, vm_done done, void *arg);
 /* Takes @op: done is called soon, from the loop. @e NULL: success. */
 void vm_op_end(struct vm_op *op, const struct err *e);
+
+/* agent.c: what an engine tells of the port. */
+void vm_agent_port(struct vm *vm, bool open);		/* there is one; the guest has it open, or not (as an event tells) */
+void vm_agent_port_is(struct vm *vm, bool open);	/* the same as an answer tells: nothing has happened if it was so */
+void vm_agent_round(struct vm *vm);			/* once a round of a VM that runs */
+void vm_agent_resumed(struct vm *vm, int64_t paused_usec);
+void vm_agent_free(struct vm *vm);			/* with the run-time part */
 
 /* vm_last.c */
 struct vm_end;						/* run.h */

@@ -102,6 +102,7 @@ static void qemu_detach(struct vm *vm)
 {
 	struct guest *g = TAKE(vm->run);
 
+	vm_agent_free(vm);
 	timer_disarm(&g->again);
 	qmp_free(g->qmp);
 	keeper_free(g->keeper);
@@ -129,6 +130,8 @@ static int qemu_start(struct vm *vm, const struct vm_launch *l, struct err *e)
 			k.qmp = f->fd;
 		else if (f->what == ARGV_FD_SERIAL)
 			k.serial = f->fd;
+		else if (f->what == ARGV_FD_AGENT)
+			k.agent = f->fd;
 		else
 			fds[k.nfds++] = (struct keeper_fd){ l->fds[i], f->fd };
 	}
@@ -226,6 +229,7 @@ static void qemu_probe(struct vm *vm)
 	if (vm->state == VM_STARTING || vm->state == VM_ATTACHING || vm->state == VM_ENDING)
 		return;				/* these have deadlines of their own */
 	keeper_probe(g->keeper);
+	vm_agent_round(vm);
 	if (!g->qmp)
 		guest_connect(g);
 	else if (vm->state == VM_DEGRADED ||
@@ -243,6 +247,15 @@ static int qemu_serial(struct vm *vm, int fd)
 	if (keeper_viewer(g->keeper, fd, &e) < 0)
 		log_warn("VM %s: serial viewer: %s", vm->name, e.msg);
 	return 0;
+}
+
+static int qemu_agent_connect(struct vm *vm, struct err *e)
+{
+	struct guest *g = vm->run;
+
+	if (!g->keeper)
+		return fail(e, ERR_UNAVAILABLE, "the processes of VM \"%s\" are being looked for", vm->name);
+	return keeper_agent_connect(g->keeper, e);
 }
 
 static void qemu_status(const struct vm *vm, struct vm_status *s)
@@ -364,6 +377,7 @@ const struct engine engine_qemu = {
 	.kill = qemu_kill,
 	.usernet = qemu_usernet,
 	.serial = qemu_serial,
+	.agent_connect = qemu_agent_connect,
 	.probe = qemu_probe,
 	.detach = qemu_detach,
 	.status = qemu_status,

@@ -75,10 +75,26 @@ static void on_kvm(void *arg, json_t *result, const struct err *e)
 	vm_saw(g->vm, VM_ASK_POWEROFF, NULL);
 }
 
+/* Has the machine a port for the agent, and is it open? From here on an event tells. */
+static void on_chardevs(void *arg, json_t *result, const struct err *e)
+{
+	struct guest *g = arg;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(result, i, item) {
+		const char *label = json_string_value(json_object_get(item, "label"));
+
+		if (label && !strcmp(label, "agent"))
+			vm_agent_port_is(g->vm, json_is_true(json_object_get(item, "frontend-open")));
+	}
+}
+
 static void on_ready(void *arg)
 {
 	struct guest *g = arg;
 
+	qmp_call(g->qmp, "query-chardev", NULL, -1, g->vm->vms->how.answer_usec, on_chardevs, g);
 	if (!g->accel)
 		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
 	guest_ask_status(g);
@@ -109,6 +125,14 @@ static void on_io_error(struct guest *g, json_t *data)
 			    full ? "has no space left: make room" : "failed: repair it");
 }
 
+static void on_port(struct guest *g, json_t *data)
+{
+	const char *id = json_string_value(json_object_get(data, "id"));
+
+	if (id && !strcmp(id, "agent"))
+		vm_agent_port(g->vm, json_is_true(json_object_get(data, "open")));
+}
+
 static void on_panic(struct guest *g, json_t *data)
 {
 	note(g, "the guest's kernel panicked");
@@ -119,11 +143,13 @@ static void on_resume(struct guest *g, json_t *data)
 	note(g, NULL);
 }
 
-/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. */
+/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. quiet:
+ * fn tells what there is to tell. */
 static const struct {
 	const char *name;
 	enum vm_event seen;
 	void (*fn)(struct guest *g, json_t *data);
+	bool quiet;
 } events[] = {
 	{ "STOP", VM_SAW_PAUSED, NULL },
 	{ "RESUME", VM_SAW_RUNNING, on_resume },
@@ -132,6 +158,7 @@ static const struct {
 	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
 	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
 	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
+	{ "VSERPORT_CHANGE", VM_NEVENTS, on_port, true },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)
@@ -143,9 +170,9 @@ static void on_event(void *arg, const char *name, json_t *data)
 			continue;
 		if (events[i].fn)
 			events[i].fn(g, data);
-		if (events[i].seen == VM_NEVENTS)
+		if (events[i].seen == VM_NEVENTS && !events[i].quiet)
 			vm_noted(g->vm);
-		else
+		else if (!events[i].quiet)
 			vm_saw(g->vm, events[i].seen, NULL);
 		return;
 	}

@@ -535,6 +535,12 @@ int keeper_qmp_connect(struct keeper *k, struct err *e)
 	return fd < 0 ? fail_errno(e, fd, "connect to the monitor of %s", k->uuid) : fd;
 }
 
+int keeper_agent_connect(struct keeper *k, struct err *e)
+{
+	int fd = sock_connect_at(k->dir, "agent", SOCK_STREAM);
+	return fd < 0 ? fail_errno(e, fd, "connect to the guest agent's port of %s", k->uuid) : fd;
+}
+
 int keeper_kill(struct keeper *k, struct err *e)
 {
 	k->kill_asked = true;

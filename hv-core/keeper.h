@@ -28,7 +28,7 @@ struct keeper_launch {
 	const char *const *argv;	/* NULL-terminated; argv[0] is QEMU's absolute path */
 	const struct keeper_fd { int fd; unsigned number; } *fds;	/* fd becomes number in QEMU, from 10 on */
 	size_t nfds;			/* fds stay the caller's: it closes its copies when keeper_start returned */
-	unsigned qmp, serial;		/* the numbers of the listening sockets that croft-vm makes; 0: none */
+	unsigned qmp, serial, agent;	/* the numbers of the listening sockets that croft-vm makes; 0: none */
 	uid_t uid;			/* of the VM */
 	gid_t gid;
 	const char *qemu_version;	/* or NULL */
@@ -72,5 +72,6 @@ int keeper_viewer(struct keeper *k, int fd, struct err *e);
 void keeper_probe(struct keeper *k);
 /* A non-blocking socket connected to QEMU's QMP socket. Caller owns. -errno. */
 int keeper_qmp_connect(struct keeper *k, struct err *e);
+int keeper_agent_connect(struct keeper *k, struct err *e);	/* the same, to the guest agent's port */
 int keeper_kill(struct keeper *k, struct err *e);	/* SIGKILL to QEMU; ended() follows. Parked: gives the start up */
 const struct vm_proc *keeper_proc(const struct keeper *k);	/* pid 0 before running() */

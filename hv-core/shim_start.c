@@ -78,7 +78,7 @@ int shim_send_launch(const struct keeper_house *h, int ctl, const struct keeper_
 	struct ctl_launch m = {
 		.uuid = (char *)l->uuid, .boot_id = boot_id, .version = (char *)h->version,
 		.qemu_version = (char *)l->qemu_version, .argv = texts(l->argv, argv, 0),
-		.numbers = { numbers, l->nfds }, .qmp = l->qmp, .serial = l->serial, .uid = l->uid, .gid = l->gid,
+		.numbers = { numbers, l->nfds }, .qmp = l->qmp, .serial = l->serial, .agent = l->agent, .uid = l->uid, .gid = l->gid,
 		.shim_uid = h->shim_uid, .shim_gid = h->shim_gid, .private_root = l->private_root,
 		.console_bytes = l->console_bytes ? l->console_bytes : CONSOLE_BYTES,
 		.devices = texts(l->devices, devices, 0), .binds = texts(l->binds, all, nbinds),
@@ -106,7 +106,7 @@ int shim_send_adopt(const struct keeper_house *h, int ctl, const struct run_fold
 int shim_folder(int run_fd, const char *uuid, struct err *e)
 {
 	static const char *const old[] = {
-		"launch.json", "end.json", "console.ring", "qemu.log", "ctl", "qmp", "serial",
+		"launch.json", "end.json", "console.ring", "qemu.log", "ctl", "qmp", "serial", "agent",
 	};
 	int dir = file_open_dir(run_fd, uuid, true, 0700);
 	if (dir < 0)

@@ -129,6 +129,11 @@ static struct vm_op *op_new(struct vm *vm, enum vm_event ask, vm_done done, void
 	return op;
 }
 
+struct vm_op *vm_op_agent(struct vm *vm, vm_done done, void *arg)
+{
+	return op_new(vm, VM_NEVENTS, done, arg, 0);
+}
+
 static const char *way_out(enum vm_state s)
 {
 	switch (s) {
@@ -321,15 +326,18 @@ static bool is_settled(struct vm_op *op)
 
 void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last)
 {
-	enum vm_state s = vm_state_next(vm->state, seen);
+	enum vm_state s = vm_state_next(vm->state, seen), was = vm->state;
+	int64_t since = vm->since_usec;
 
-	if (s == vm->state)
+	if (s == was)
 		return;
 	if (seen == VM_SAW_END) {
 		vm_set_last(vm, last);
 		vm->engine->detach(vm);
 	}
 	enter(vm, s);
+	if (was == VM_PAUSED && s == VM_RUNNING)
+		vm_agent_resumed(vm, vm->since_usec - since);
 	LIST_FOR(op, &vm->ops, struct vm_op, in_vm) {
 		if (is_settled(op))
 			vm_op_end(op, op->err.code ? &op->err : NULL);

@@ -121,6 +121,8 @@ struct vms_how {
 	sd_event *ev;
 	const struct keeper_house *house;	/* borrowed, outlives the VMs; NULL: only simulated ones */
 	void (*on_change)(struct vm *vm, void *owner);	/* state or status is another now */
+	/* Something that is shown but is no event (what a guest's file systems hold) is newer now. May be NULL. */
+	void (*on_newer)(struct vm *vm, void *owner);
 	/* croft-vm (process @shim) waits to be moved into its scope: then, or when that can't be had, vm_go(). May be
 	 * NULL: nothing is to be done. */
 	void (*on_parked)(struct vm *vm, void *owner, pid_t shim);

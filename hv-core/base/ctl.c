@@ -22,7 +22,7 @@ static const struct row launch_rows[] = {
 	R(U32, launch, uid), R(U32, launch, gid), R(U32, launch, shim_uid), R(U32, launch, shim_gid),
 	R(U64, launch, console_bytes), R(U32, launch, private_root), R(TEXTS, launch, devices),
 	R(TEXTS, launch, binds), R(U64, launch, memlock_bytes), R(U32, launch, pid), R(U64, launch, start_time),
-	R(TEXT, launch, confinement), R(TEXT, launch, cpus), { 0 },
+	R(TEXT, launch, confinement), R(TEXT, launch, cpus), R(U32, launch, agent), { 0 },
 };
 static const struct row state_rows[] = {
 	R(U32, state, phase), R(U32, state, pid), R(U64, state, start_time), R(U32, state, shim_pid),

@@ -38,6 +38,7 @@ struct ctl_launch {
 	uint64_t start_time;
 	char *confinement;			/* ADOPT: what the first croft-vm had told */
 	char *cpus;				/* of the host, that QEMU may run on: "4-7"; none: any */
+	uint32_t agent;				/* like qmp: the socket of the guest agent's port */
 };
 
 enum { CTL_PARKED = 1, CTL_RUNNING = 2, CTL_ENDED = 3 };	/* phase */

@@ -68,13 +68,14 @@ static int give(struct ctl_message *m, int fd, uint32_t number, const char *what
 static int launch_check(const struct ctl_message *m, struct err *e)
 {
 	const struct ctl_launch *l = &m->body.launch;
+	const uint32_t own[] = { l->qmp, l->serial, l->agent };
 	bool taken[NUMBER_MAX] = { [0 ... 9] = true };
 	if (!l->argv.n || l->argv.v[0][0] != '/')
 		return fail(e, ERR_BAD_REQUEST, "there is nothing to execute");
-	if (l->numbers.n != m->nfds || m->nfds > CTL_FDS - 3)
+	if (l->numbers.n != m->nfds || m->nfds > CTL_FDS - (int)COUNT(own) - 1)
 		return fail(e, ERR_BAD_REQUEST, "%zu descriptors came for %zu numbers", m->nfds, l->numbers.n);
-	for (size_t i = 0; i < m->nfds + 2; i++) {
-		uint32_t number = i < m->nfds ? l->numbers.v[i] : i == m->nfds ? l->qmp : l->serial;
+	for (size_t i = 0; i < m->nfds + COUNT(own); i++) {
+		uint32_t number = i < m->nfds ? l->numbers.v[i] : own[i - m->nfds];
 		if (i >= m->nfds && !number)
 			continue;
 		if (number >= NUMBER_MAX || taken[number])
@@ -94,6 +95,8 @@ static int make_own(struct ctl_message *m, struct err *e)
 		r = give(m, sock_listen_at(DIR, "qmp", SOCK_STREAM), l->qmp, "QMP socket", e);
 	if (r == 0 && l->serial)
 		r = give(m, sock_listen_at(DIR, "serial", SOCK_STREAM), l->serial, "serial socket", e);
+	if (r == 0 && l->agent)
+		r = give(m, sock_listen_at(DIR, "agent", SOCK_STREAM), l->agent, "guest agent's socket", e);
 	return r;
 }
 

@@ -50,7 +50,7 @@ static void load_host(const char *name, json_t *patch, struct host *ret)
 static const char *const fd_names[] = {
 	[ARGV_FD_QMP] = "qmp", [ARGV_FD_SERIAL] = "serial", [ARGV_FD_FW_CODE] = "firmware code",
 	[ARGV_FD_FW_VARS] = "firmware variables", [ARGV_FD_KERNEL] = "kernel", [ARGV_FD_INITRD] = "initrd",
-	[ARGV_FD_DISK] = "disk", [ARGV_FD_CDROM] = "cdrom",
+	[ARGV_FD_DISK] = "disk", [ARGV_FD_CDROM] = "cdrom", [ARGV_FD_AGENT] = "agent",
 };
 
 static void print_argv(struct buf *b, const struct argv *a)

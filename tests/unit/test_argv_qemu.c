@@ -165,10 +165,12 @@ static int open_kernel(const struct vm_spec *s)
 static int open_one(struct run *r, const struct argv_fd *f)
 {
 	AUTO_FREE char *qmp = xasprintf("%s/qmp", r->dir), *serial = xasprintf("%s/serial", r->dir);
+	AUTO_FREE char *agent = xasprintf("%s/agent", r->dir);
 
 	switch (f->what) {
 	case ARGV_FD_QMP:	return listen_at(qmp);
 	case ARGV_FD_SERIAL:	return listen_at(serial);
+	case ARGV_FD_AGENT:	return listen_at(agent);
 	case ARGV_FD_KERNEL:	return open_kernel(&r->spec);
 	case ARGV_FD_INITRD:	return file_memfd("initrd", "0707", 4, 0444);
 	case ARGV_FD_FW_CODE:

@@ -15,7 +15,7 @@ static const struct ctl_launch launch = {
 	.uuid = (char *)"u", .boot_id = (char *)"b", .version = (char *)"v", .argv = { arg_texts, 2 },
 	.numbers = { some_numbers, 2 }, .qmp = 10, .serial = 11, .uid = 7, .gid = 8, .shim_uid = 9, .shim_gid = 10,
 	.console_bytes = 1 << 20, .private_root = 1, .memlock_bytes = UINT64_MAX, .pid = 5, .start_time = 1ull << 40,
-	.confinement = (char *)"root=private", .cpus = (char *)"4-7",
+	.confinement = (char *)"root=private", .cpus = (char *)"4-7", .agent = 14,
 };
 
 /* Golden: these bytes are spoken by croft-vms that run now. They never change, they only grow at the end. */
@@ -46,11 +46,11 @@ TEST(bytes_are_frozen)
 	golden(CTL_STATE, &state, "01000000" "40000000" "04030201" "45000000" "02000000" "34120000" "8877665544332211"
 	       "09000000" "0a00000000000000" "0b000000" "01000000" "0100000063" "02000000" "09000000" "0c00000000000000"
 	       "ffffffff" "0d00000000000000");
-	golden(CTL_LAUNCH, &launch, "01000000" "02000000" "04030201" "8e000000" "0100000075" "0100000062" "0100000076"
+	golden(CTL_LAUNCH, &launch, "01000000" "02000000" "04030201" "92000000" "0100000075" "0100000062" "0100000076"
 	       "ffffffff" "02000000" "0a000000" "2f7573722f62696e2f71" "02000000" "2d78" "02000000" "0c000000" "0d000000"
 	       "0a000000" "0b000000" "07000000" "08000000" "09000000" "0a000000" "0000100000000000" "01000000" "00000000"
 	       "00000000" "ffffffffffffffff" "05000000" "0000000000010000" "0c000000" "726f6f743d70726976617465"
-	       "03000000" "342d37");
+	       "03000000" "342d37" "0e000000");
 }
 
 TEST(launch_comes_back)
@@ -72,6 +72,7 @@ TEST(launch_comes_back)
 	ok(l->devices.v && !l->devices.v[0]);
 	eq_str(l->confinement, "root=private");
 	eq_str(l->cpus, "4-7");
+	eq_int(l->agent, 14);
 	ctl_fini(&m);
 }
 
@@ -90,7 +91,7 @@ TEST(cut_at_every_byte)
 			ctl_fini(&m);
 		}
 	}
-	eq_int(good, 22);		/* after each of the 21 rows, and before the first */
+	eq_int(good, 23);		/* after each of the 22 rows, and before the first */
 }
 
 TEST(what_is_added_is_skipped)

@@ -491,7 +491,7 @@ static struct vm_launch *impostor(const char *script)
 	return l;
 }
 
-#define UP "c = greet(); answer(c, {'enabled': False}); answer(c, {'status': 'running'})\n"
+#define UP "c = greet(); answer(c, []); answer(c, {'enabled': False}); answer(c, {'status': 'running'})\n"
 
 TEST(a_monitor_that_turns_hostile)
 {
@@ -511,7 +511,7 @@ TEST(a_lost_monitor_is_connected_again)
 	w.round = 60000000;
 	if (!begin())
 		return;
-	OK(vm_start(w.vm, impostor(UP "c.close(); c = greet(); answer(c, {'status': 'paused'})\n"), on_done, NULL, &e_));
+	OK(vm_start(w.vm, impostor(UP "c.close(); c = greet(); answer(c, []); answer(c, {'status': 'paused'})\n"), on_done, NULL, &e_));
 	eq_int(vm_state(w.vm), VM_RUNNING);
 	turn_for(200);
 	ok(!ASK(vm_reset(w.vm, on_done, NULL, &e_)));
