@@ -103,7 +103,8 @@ static void qemu_detach(struct vm *vm)
 	struct guest *g = TAKE(vm->run);
 
 	timer_disarm(&g->again);
-	qmp_free(g->qmp);
+	qmp_free(TAKE(g->qmp));
+	guest_change_end(g);
 	keeper_free(g->keeper);
 	free(g->note);
 	free(g->cpus);
@@ -338,6 +339,7 @@ const struct engine engine_qemu = {
 	.go = qemu_go,
 	.attach = qemu_attach,
 	.ask = qemu_ask,
+	.change = guest_change,
 	.kill = qemu_kill,
 	.serial = qemu_serial,
 	.probe = qemu_probe,

@@ -132,6 +132,7 @@ static const struct {
 	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
 	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
 	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
+	{ "DEVICE_DELETED", VM_NEVENTS, guest_unplugged },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)
