@@ -213,6 +213,8 @@ static void on_state(struct machine *m)
 		machine_hot(m, was != VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING);
 	else if (now == VM_OFF)
 		machine_hot_forget(m);
+	else if (m->reasons.n && !machine_hot_busy(m))	/* a guest lets go of a device when it likes */
+		machine_hot(m, false);
 }
 
 static void on_change(struct vm *vm, void *owner)

@@ -300,6 +300,20 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 	lane_run(h->ds->lane, &h->job, check_work, checked);
 }
 
+static void plan(struct machine_hot *h)
+{
+	struct machine *m = h->m;
+
+	h->at = h->plan.n = 0;
+	if (h->again && vm_can(m->vm, VM_ASK_CHANGE)) {
+		hot_plan(is_now(m), &m->spec, h->fresh, &h->plan);
+		for (size_t i = 0; i < m->reasons.n; i++)
+			hot_again(is_now(m), &m->spec, ((struct field_label *)m->reasons.items)[i].key, &h->plan);
+		machine_hot_forget(m);
+	}
+	h->again = h->fresh = false;
+}
+
 static void step(struct machine_hot *h)
 {
 	struct machine *m = h->m;
@@ -309,14 +323,7 @@ static void step(struct machine_hot *h)
 		return;
 	}
 	if (h->at == h->plan.n || !vm_can(m->vm, VM_ASK_CHANGE)) {
-		bool again = h->again;
-
-		h->again = false;
-		h->at = h->plan.n = 0;
-		machine_hot_forget(m);
-		if (vm_can(m->vm, VM_ASK_CHANGE) && again)
-			hot_plan(is_now(m), &m->spec, h->fresh, &h->plan);
-		h->fresh = false;
+		plan(h);
 		step(h);
 		return;
 	}
@@ -351,7 +358,7 @@ void machine_hot(struct machine *m, bool fresh)
 {
 	struct machine_hot *h = m->hot;
 
-	if (m->c->stopping || !m->vm || !vm_can(m->vm, VM_ASK_CHANGE) || (!fresh && !m->started))
+	if (m->c->stopping || !m->vm || !vm_can(m->vm, VM_ASK_CHANGE) || (!fresh && !m->started && !m->reasons.n))
 		return;
 	if (!h) {
 		h = m->hot = xnew(machine_hot);

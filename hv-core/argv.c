@@ -84,6 +84,7 @@ static void pci_addr(struct json *j, unsigned slot, const char *port)
 {
 	if (port) {
 		jw_str(&j->w, "bus", port);
+		jw_str(&j->w, "addr", "0x0");	/* QEMU would put a second one where the guest never looks */
 		return;
 	}
 	jw_str(&j->w, "bus", "pcie.0");

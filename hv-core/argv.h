@@ -16,7 +16,7 @@
 struct buf;
 
 enum { ARGV_FD_FIRST = 10, ARGV_PORTS = 8 };
-#define ARGV_PORT "hp"
+#define ARGV_PORT "hp"		/* and a digit */
 
 enum argv_what {
 	ARGV_FD_QMP,		/* listening unix socket */

@@ -33,7 +33,7 @@ static size_t match(const char *pattern, const char *pointer, char name[64])
 	return *p == '\0' || *p == '/' ? (size_t)(p - pointer) : 0;
 }
 
-struct planning { const struct vm_spec *is, *wanted; struct hot_plan *plan; };
+struct planning { const struct vm_spec *wanted; struct hot_plan *plan; };
 
 static void add(struct hot_plan *plan, enum hot_what what, const char *name, const char *pointer, size_t n)
 {
@@ -66,25 +66,30 @@ static bool has_entry(const struct vm_spec *s, const char *pointer, const char *
 	       field_vec_find((const struct field_vec *)((const char *)s + row->off), row->sub->size, name);
 }
 
-static void on_differs(void *arg, const char *pointer, const struct field *row)
+static void add_part(struct hot_plan *plan, const struct vm_spec *wanted, const char *pointer)
 {
-	struct planning *p = arg;
 	char name[64];
 
-	if (row->flags & FIELD_HOT)
-		return;			/* it takes effect by itself */
 	for (size_t i = 0; i < COUNT(parts); i++) {
 		size_t n = match(parts[i].pattern, pointer, name);
 		bool entry = parts[i].pattern[strlen(parts[i].pattern) - 1] == '*';
 		enum hot_what what = parts[i].changed;
 
 		if (n && entry && !pointer[n])
-			what = has_entry(p->wanted, pointer, name) ? parts[i].added : parts[i].removed;
+			what = has_entry(wanted, pointer, name) ? parts[i].added : parts[i].removed;
 		if (n && what)
-			add(p->plan, what, name, pointer, n);
+			add(plan, what, name, pointer, n);
 		if (n && what)
 			return;
 	}
+}
+
+static void on_differs(void *arg, const char *pointer, const struct field *row)
+{
+	struct planning *p = arg;
+
+	if (!(row->flags & FIELD_HOT))		/* else it takes effect by itself */
+		add_part(p->plan, p->wanted, pointer);
 }
 
 static void add_named(struct hot_plan *plan, enum hot_what what, const char *map, const char *name, const char *row)
@@ -114,22 +119,39 @@ static void add_untold(const struct vm_spec *is, const struct vm_spec *wanted, s
 	}
 }
 
+static void sort(struct hot_plan *plan)		/* few, and nearly sorted */
+{
+	for (size_t i = 1; i < plan->n; i++)
+		for (size_t k = i; k > 0 && plan->steps[k].what < plan->steps[k - 1].what; k--) {
+			struct hot_step s = plan->steps[k];
+
+			plan->steps[k] = plan->steps[k - 1];
+			plan->steps[k - 1] = s;
+		}
+}
+
 void hot_plan(const struct vm_spec *is, const struct vm_spec *wanted, bool fresh, struct hot_plan *ret)
 {
-	struct planning p = { .is = is, .wanted = wanted, .plan = ret };
+	struct planning p = { .wanted = wanted, .plan = ret };
 
 	ret->n = 0;
 	fields_diff(&vm_spec_fields, is, wanted, on_differs, &p);
 	if (fresh)
 		add_untold(is, wanted, ret);
-	/* Few, and nearly sorted. */
-	for (size_t i = 1; i < ret->n; i++)
-		for (size_t k = i; k > 0 && ret->steps[k].what < ret->steps[k - 1].what; k--) {
-			struct hot_step s = ret->steps[k];
+	sort(ret);
+}
 
-			ret->steps[k] = ret->steps[k - 1];
-			ret->steps[k - 1] = s;
-		}
+void hot_again(const struct vm_spec *is, const struct vm_spec *wanted, const char *pointer, struct hot_plan *plan)
+{
+	const char *name = strchr(pointer + 1, '/');
+	char entry[64] = "";
+
+	if (name)
+		snprintf(entry, sizeof(entry), "%.*s", (int)strcspn(name + 1, "/"), name + 1);
+	if (*entry && (!has_entry(is, pointer, entry) || !has_entry(wanted, pointer, entry)))
+		return;			/* it differs, or is no more */
+	add_part(plan, wanted, pointer);
+	sort(plan);
 }
 
 void hot_adopt(struct vm_spec *is, const struct vm_spec *wanted, const struct hot_step *s)
