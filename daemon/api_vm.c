@@ -9,6 +9,7 @@
 #include "file.h"
 #include "machine_check.h"
 #include "maintenance.h"
+#include "machine_hot.h"
 #include "mem.h"
 #include "routes.h"
 #include "tasks_vm.h"
@@ -284,6 +285,9 @@ static void patch_apply(struct change *ch)
 	machine_changed(m);
 	if (limits)
 		inventory_limits(m);
+	machine_hot(m, false);
+	if (ch->req && machine_hot_busy(m))	/* who changes a disc wants to hear that it is in the drive */
+		machine_hot_answer(m, TAKE(ch->req));
 }
 
 static void patch_fini(struct change *ch, const struct err *e)

@@ -8,6 +8,7 @@
 #include "inventory.h"
 #include "keeper.h"
 #include "log.h"
+#include "machine_hot.h"
 #include "map.h"
 #include "mem.h"
 #include "orphans.h"
@@ -212,6 +213,20 @@ static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
 }
 static void ended_fini(struct change *ch, const struct err *e) { free(ch->arg); }
 
+/* It has come up, or can be changed again. */
+static void on_state(struct machine *m)
+{
+	enum vm_state was = m->state_seen, now = vm_state(m->vm);
+
+	m->state_seen = (uint8_t)now;
+	if (now != was && (now == VM_RUNNING || now == VM_PAUSED))
+		machine_hot(m, was != VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING);
+	else if (now == VM_OFF)
+		machine_hot_forget(m);
+	else if (m->reasons.n && !machine_hot_busy(m))	/* a guest lets go of a device when it likes */
+		machine_hot(m, false);
+}
+
 static void on_change(struct vm *vm, void *owner)
 {
 	struct machine *m = owner;
@@ -223,6 +238,7 @@ static void on_change(struct vm *vm, void *owner)
 		free(TAKE(m->started));
 	}
 	machine_changed(m);
+	on_state(m);
 	if (m->task && m->task->vm_changed)
 		m->task->vm_changed(m->task);
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)

@@ -27,6 +27,9 @@ struct machine {
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
 	struct task *task;		/* that holds it, or NULL */
+	struct machine_hot *hot;	/* owned: what makes a running VM what is wanted; or NULL */
+	struct field_vec reasons;	/* of struct field_label: pointer -> why that is pending still */
+	uint8_t state_seen;		/* enum vm_state: the last that was told */
 	struct scope *scope;		/* owned: systemd was asked for its scope, and has not answered yet; or NULL */
 	struct claim claim;
 	char *json;			/* owned cache of its JSON, or NULL */

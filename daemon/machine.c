@@ -4,6 +4,7 @@
 #include <string.h>
 #include "event.h"
 #include "inventory.h"
+#include "machine_hot.h"
 #include "mem.h"
 #include "scope.h"
 #include "place.h"
@@ -26,7 +27,7 @@ struct machine_view {
 	struct field_vec labels;
 	struct vm_spec config;
 	struct status_view status;
-	struct field_vec pending;
+	struct field_vec pending, reasons;
 };
 
 #define END(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct end_view, f), __VA_ARGS__ }
@@ -72,6 +73,8 @@ static const struct field view_rows[] = {
 	VIEW(config, F_OBJECT, .sub = &vm_spec_fields, .help = "what is wanted"),
 	VIEW(status, F_OBJECT, .sub = &status_fields, .help = "what is"),
 	VIEW(pending, F_STRS, .help = "JSON pointers of what takes effect at the next start"),
+	{ .name = "pending_reasons", .type = F_LABELS, .off = offsetof(struct machine_view, reasons),
+	  .help = "why not while it runs, where that was tried, by pointer" },
 	{}
 };
 const struct fields machine_fields = { "Vm", sizeof(struct machine_view), view_rows, "a virtual machine" };
@@ -112,6 +115,7 @@ void machine_free(struct machine *m)
 		return;
 	scope_free(m->scope);
 	vm_free(m->vm);
+	machine_hot_free(m);
 	if (m->task)
 		m->task->vm = NULL;
 	if (m->started) {
@@ -135,6 +139,29 @@ static void add_pending(void *arg, const char *pointer, const struct field *row)
 
 	if (!(row->flags & (FIELD_HOT | FIELD_READ_ONLY)))
 		*(char **)field_vec_add(v, sizeof(char *)) = xasprintf("/config%s", pointer);
+}
+
+/* What could not be done while it runs. A part that differs nowhere is pending all the same: it was never told to QEMU. */
+static void add_reasons(const struct machine *m, struct machine_view *v)
+{
+	for (size_t i = 0; i < m->reasons.n; i++) {
+		const struct field_label *l = &((struct field_label *)m->reasons.items)[i];
+		char *key = xasprintf("/config%s", l->key);
+		bool listed = false;
+
+		for (size_t k = 0; k < v->pending.n; k++)
+			listed |= strncmp(((char **)v->pending.items)[k], key, strlen(key)) == 0;
+		if (!listed)
+			*(char **)field_vec_add(&v->pending, sizeof(char *)) = xstrdup(key);
+		*(struct field_label *)field_vec_add(&v->reasons, sizeof(*l)) = (struct field_label){ key, l->value };
+	}
+}
+
+static void free_reasons(struct machine_view *v)
+{
+	for (size_t i = 0; i < v->reasons.n; i++)
+		free(((struct field_label *)v->reasons.items)[i].key);
+	free(v->reasons.items);
 }
 
 /* @place: room for the sentence. */
@@ -188,7 +215,9 @@ void machine_write(const struct machine *m, const struct machine *as, struct buf
 	view_status(m, &place, &v.status);
 	if (m->started && m->vm && vm_state_alive(vm_state(m->vm)))
 		fields_diff(&vm_spec_fields, m->started, &as->spec, add_pending, &v.pending);
+	add_reasons(m, &v);
 	fields_encode(&machine_fields, &v, &w, NULL);
+	free_reasons(&v);
 	for (size_t i = 0; i < v.pending.n; i++)
 		free(((char **)v.pending.items)[i]);
 	free(v.pending.items);

@@ -74,6 +74,11 @@ static int check_image(int fd, enum image_format format, const char *what, uint6
 	return err_hint(e, "%s", hint);
 }
 
+int machine_check_disk(int fd, const struct vm_disk *d, struct err *e)
+{
+	return check_image(fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, d->path, NULL, e);
+}
+
 /* In the lane: a disk is what it was said to be; a kernel is copied into sealed memory. */
 static int check_work(struct job *j, struct err *e)
 {
@@ -94,7 +99,7 @@ static int check_work(struct job *j, struct err *e)
 	case ARGV_FD_FW_VARS:
 		return check_image(p->fd, IMAGE_QCOW2, "the UEFI variables", &p->vars_cluster_bytes, e);
 	case ARGV_FD_DISK:
-		return check_image(p->fd, d->format == VM_FORMAT_RAW ? IMAGE_RAW : IMAGE_QCOW2, d->path, NULL, e);
+		return machine_check_disk(p->fd, d, e);
 	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_AGENT: case ARGV_FD_FW_CODE:
 		return 0;
 	}

@@ -7,8 +7,8 @@
 #include "mem.h"
 #include "text.h"
 
-/* Device numbers on pcie.0 of what every VM has; 6 and 7 are kept for what comes later. */
-enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4, SLOT_VSERIAL = 5 };
+/* Device numbers on pcie.0 of what every VM has; 6 is kept for what comes later. */
+enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4, SLOT_VSERIAL = 5, SLOT_PORTS = 7 };
 enum { SECTOR = 512 };
 
 static void add(struct argv *a, char *owned)
@@ -56,13 +56,18 @@ static void json_begin(struct json *j, const char *driver)
 	jw_str(&j->w, "driver", driver);
 }
 
-static void json_end(struct json *j, struct argv *a, const char *option)
+static char *json_text(struct json *j)
 {
 	jw_end(&j->w);
 	if (j->b.over)
 		abort();	/* every part of it has a maximum */
+	return buf_take(&j->b);
+}
+
+static void json_end(struct json *j, struct argv *a, const char *option)
+{
 	add(a, xstrdup(option));
-	add(a, buf_take(&j->b));
+	add(a, json_text(j));
 }
 
 static void device_begin(struct json *j, const char *driver, const char *kind, const char *name)
@@ -74,8 +79,14 @@ static void device_begin(struct json *j, const char *driver, const char *kind, c
 		jw_str(&j->w, "id", kind);
 }
 
-static void pci_addr(struct json *j, unsigned slot)
+/* @port: a root port that it is plugged into; NULL: its own place. */
+static void pci_addr(struct json *j, unsigned slot, const char *port)
 {
+	if (port) {
+		jw_str(&j->w, "bus", port);
+		jw_str(&j->w, "addr", "0x0");	/* QEMU would put a second one where the guest never looks */
+		return;
+	}
 	jw_str(&j->w, "bus", "pcie.0");
 	jw_strf(&j->w, "addr", "0x%x", slot);
 }
@@ -94,13 +105,11 @@ static void put_unread(struct json *j)
 	jw_end(&j->w);
 }
 
-/* A block node over a descriptor. A backing file that the header may name is never followed. */
-static void blockdev(struct argv *a, const struct image *i, enum argv_what what, const char *name)
+/* A block node over a set of descriptors. A backing file that the header may name is never followed. */
+static char *node_json(const struct image *i, int fdset)
 {
-	int fd = take_fd(a, what, name, i->writable);
 	struct json j;
 
-	opt(a, "-add-fd", "fd=%d,set=%d", fd, fd);
 	json_begin(&j, i->driver);
 	if (i->slot)
 		jw_strf(&j.w, "node-name", "%s%u", i->node, i->slot);
@@ -119,13 +128,22 @@ static void blockdev(struct argv *a, const struct image *i, enum argv_what what,
 		jw_strf(&j.w, "node-name", "%s%u", i->file, i->slot);
 	else
 		jw_str(&j.w, "node-name", i->file);
-	jw_strf(&j.w, "filename", "/dev/fdset/%d", fd);
+	jw_strf(&j.w, "filename", "/dev/fdset/%d", fdset);
 	jw_bool(&j.w, "read-only", !i->writable);
 	jw_str(&j.w, "locking", "on");
 	if (i->discard)
 		jw_str(&j.w, "discard", "unmap");
 	jw_end(&j.w);
-	json_end(&j, a, "-blockdev");
+	return json_text(&j);
+}
+
+static void blockdev(struct argv *a, const struct image *i, enum argv_what what, const char *name)
+{
+	int fd = take_fd(a, what, name, i->writable);
+
+	opt(a, "-add-fd", "fd=%d,set=%d", fd, fd);
+	add(a, xstrdup("-blockdev"));
+	add(a, node_json(i, fd));
 }
 
 static void put_boot_order(struct json *j, uint64_t order)
@@ -148,13 +166,11 @@ static void put_scsi(struct json *j, unsigned target)
 	jw_u64(&j->w, "lun", 0);
 }
 
-static void add_disk(struct argv *a, const struct vm_disk *d, uint64_t boot_order)
+static struct image disk_image(const struct vm_disk *d)
 {
-	static const char *const drivers[] = {
-		[VM_BUS_VIRTIO] = "virtio-blk-pci", [VM_BUS_NVME] = "nvme", [VM_BUS_SCSI] = "scsi-hd",
-	};
 	bool scsi = d->bus == VM_BUS_SCSI;
-	struct image image = {
+
+	return (struct image){
 		.node = scsi ? "sdisk" : "disk",
 		.file = scsi ? "sdiskfile" : "diskfile",
 		.slot = (unsigned)d->slot,
@@ -162,23 +178,58 @@ static void add_disk(struct argv *a, const struct vm_disk *d, uint64_t boot_orde
 		.writable = !d->read_only,
 		.discard = !d->read_only,
 	};
+}
+
+char *argv_disk_node(const struct vm_disk *d, int fdset)
+{
+	struct image image = disk_image(d);
+
+	return node_json(&image, fdset);
+}
+
+char *argv_disk_device(const struct vm_disk *d, uint64_t boot_order, const char *port)
+{
+	static const char *const drivers[] = {
+		[VM_BUS_VIRTIO] = "virtio-blk-pci", [VM_BUS_NVME] = "nvme", [VM_BUS_SCSI] = "scsi-hd",
+	};
+	struct image image = disk_image(d);
 	struct json j;
 
-	blockdev(a, &image, ARGV_FD_DISK, d->name);
 	device_begin(&j, drivers[d->bus], "disk", d->name);
-	if (scsi)
+	if (d->bus == VM_BUS_SCSI)
 		put_scsi(&j, image.slot);
 	else
-		pci_addr(&j, image.slot);
+		pci_addr(&j, image.slot, port);
 	jw_strf(&j.w, "drive", "%s%u", image.node, image.slot);
 	put_serial(&j, d->name);
 	put_boot_order(&j, boot_order);
-	json_end(&j, a, "-device");
+	return json_text(&j);
+}
+
+static void add_disk(struct argv *a, const struct vm_disk *d, uint64_t boot_order)
+{
+	struct image image = disk_image(d);
+
+	blockdev(a, &image, ARGV_FD_DISK, d->name);
+	add(a, xstrdup("-device"));
+	add(a, argv_disk_device(d, boot_order, NULL));
+}
+
+static struct image cdrom_image(const struct vm_cdrom *c)
+{
+	return (struct image){ .node = "cd", .file = "cdfile", .driver = "raw", .slot = (unsigned)c->slot };
+}
+
+char *argv_cdrom_node(const struct vm_cdrom *c, int fdset)
+{
+	struct image image = cdrom_image(c);
+
+	return node_json(&image, fdset);
 }
 
 static void add_cdrom(struct argv *a, const struct vm_cdrom *c, uint64_t boot_order)
 {
-	struct image image = { .node = "cd", .file = "cdfile", .driver = "raw", .slot = (unsigned)c->slot };
+	struct image image = cdrom_image(c);
 	struct json j;
 
 	if (c->iso)
@@ -191,28 +242,59 @@ static void add_cdrom(struct argv *a, const struct vm_cdrom *c, uint64_t boot_or
 	json_end(&j, a, "-device");
 }
 
-static void add_nic(struct argv *a, const struct vm_nic *n)
+void argv_forward(const struct vm_forward *f, struct buf *out)
+{
+	buf_addf(out, "%s:%s:%u-:%u", f->protocol == VM_UDP ? "udp" : "tcp", f->host_address, (unsigned)f->host_port,
+		 (unsigned)f->guest_port);
+}
+
+char *argv_nic_device(const struct vm_nic *n, const char *port)
 {
 	static const char *const drivers[] = { [VM_NIC_VIRTIO] = "virtio-net-pci", [VM_NIC_E1000E] = "e1000e" };
-	struct buf b AUTO_BUF = BUF_INIT(8192);
 	struct json j;
 
-	/* Every part has been checked to be a name, an IPv4 address or a number. */
-	buf_addf(&b, "user,id=net-%s", n->name);
-	for (size_t i = 0; i < n->forwards.n; i++) {
-		const struct vm_forward *f = &VM_FORWARDS(n)[i];
-
-		buf_addf(&b, ",hostfwd=%s:%s:%u-:%u", f->protocol == VM_UDP ? "udp" : "tcp", f->host_address,
-			 (unsigned)f->host_port, (unsigned)f->guest_port);
-	}
-	opt(a, "-netdev", "%s", b.data);
 	device_begin(&j, drivers[n->model], "nic", n->name);
-	pci_addr(&j, (unsigned)n->slot);
+	pci_addr(&j, (unsigned)n->slot, port);
 	jw_strf(&j.w, "netdev", "net-%s", n->name);
 	jw_str(&j.w, "mac", n->mac);
 	jw_str(&j.w, "romfile", "");	/* the option ROMs that come with QEMU are for x86 */
 	put_boot_order(&j, n->boot_order);
-	json_end(&j, a, "-device");
+	return json_text(&j);
+}
+
+static void add_nic(struct argv *a, const struct vm_nic *n)
+{
+	struct buf b AUTO_BUF = BUF_INIT(8192);
+
+	/* Every part has been checked to be a name, an IPv4 address or a number. */
+	buf_addf(&b, "user,id=net-%s", n->name);
+	for (size_t i = 0; i < n->forwards.n; i++) {
+		buf_adds(&b, ",hostfwd=");
+		argv_forward(&VM_FORWARDS(n)[i], &b);
+	}
+	opt(a, "-netdev", "%s", b.data);
+	add(a, xstrdup("-device"));
+	add(a, argv_nic_device(n, NULL));
+}
+
+/* Where disks and NICs are plugged in while the guest runs: the root bus itself takes none. One port each, all in one
+ * slot; without io-reserve each would take 4 KiB of the 64 that there are for ports. */
+static void add_ports(struct argv *a)
+{
+	struct json j;
+
+	for (unsigned i = 0; i < ARGV_PORTS; i++) {
+		json_begin(&j, "pcie-root-port");
+		jw_strf(&j.w, "id", ARGV_PORT "%u", i);
+		jw_str(&j.w, "bus", "pcie.0");
+		jw_strf(&j.w, "addr", "0x%x.0x%x", SLOT_PORTS, i);
+		if (!i)
+			jw_bool(&j.w, "multifunction", true);
+		jw_u64(&j.w, "chassis", 1);
+		jw_u64(&j.w, "slot", i + 1);
+		jw_u64(&j.w, "io-reserve", 0);
+		json_end(&j, a, "-device");
+	}
 }
 
 static void add_plain_device(struct argv *a, const char *driver, const char *id, unsigned slot)
@@ -220,7 +302,7 @@ static void add_plain_device(struct argv *a, const char *driver, const char *id,
 	struct json j;
 
 	device_begin(&j, driver, id, NULL);
-	pci_addr(&j, slot);
+	pci_addr(&j, slot, NULL);
 	json_end(&j, a, "-device");
 }
 
@@ -341,6 +423,7 @@ static void add_devices(struct argv *a, const struct vm_spec *s)
 		add_agent(a);
 	if (has_scsi(s))
 		add_plain_device(a, "virtio-scsi-pci", "scsi", SLOT_SCSI);
+	add_ports(a);
 	for (size_t i = 0; i < s->disks.n; i++)
 		add_disk(a, &VM_DISKS(s)[i], number ? 1 + i : VM_DISKS(s)[i].boot_order);
 	for (size_t i = 0; i < s->cdroms.n; i++)

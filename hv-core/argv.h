@@ -4,7 +4,8 @@
  * each afresh (never a dup of another open file: QEMU's locks belong to the open file) and puts it at that number.
  * Names inside QEMU, for QMP: block node of a disk "disk<slot>", its file "diskfile<slot>" (for bus scsi:
  * "sdisk<slot>"/"sdiskfile<slot>"), a CD's "cd<slot>"/"cdfile<slot>", UEFI's "code" and "vars"; devices "disk-<name>",
- * "cd-<name>", "nic-<name>" with netdev "net-<name>". An fdset bears the number of its descriptor. */
+ * "cd-<name>", "nic-<name>" with netdev "net-<name>". An fdset bears the number of its descriptor. Root ports "hp0" to
+ * "hp7" are empty: what is plugged in while the guest runs goes there, and to a place of its own at the next start. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,7 +13,10 @@
 #include "host.h"
 #include "spec.h"
 
-enum { ARGV_FD_FIRST = 10 };
+struct buf;
+
+enum { ARGV_FD_FIRST = 10, ARGV_PORTS = 8 };
+#define ARGV_PORT "hp"		/* and a digit */
 
 enum argv_what {
 	ARGV_FD_QMP,		/* listening unix socket */
@@ -52,3 +56,11 @@ struct argv {
 /* Calls vm_spec_check first and fails as it does. @ret is overwritten on success only; end it with argv_fini. */
 int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_plan *p, struct argv *ret, struct err *e);
 void argv_fini(struct argv *a);
+
+/* The parts, for a guest that runs: JSON for blockdev-add and device_add, to be freed. @port: the root port that a device is
+ * plugged into; NULL: its own place. */
+char *argv_disk_node(const struct vm_disk *d, int fdset);
+char *argv_disk_device(const struct vm_disk *d, uint64_t boot_order, const char *port);
+char *argv_cdrom_node(const struct vm_cdrom *c, int fdset);
+char *argv_nic_device(const struct vm_nic *n, const char *port);
+void argv_forward(const struct vm_forward *f, struct buf *out);	/* "tcp:127.0.0.1:8080-:80" */

@@ -25,6 +25,9 @@ struct engine {
 	int (*attach)(struct vm *vm, struct err *e);	/* ASK_ATTACH; NULL: it has nothing that outlives croftd */
 	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
 	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
+	/* ASK_CHANGE: vm_change's, @fd owned (-1: none); ends with vm_op_end. */
+	void (*change)(struct vm *vm, struct vm_op *op, const struct hot_step *s, const struct vm_spec *is,
+		       const struct vm_spec *wanted, int fd);
 	void (*kill)(struct vm *vm, enum vm_why why);	/* at once; SAW_END follows */
 	/* vm_usernet of a live VM; NULL: it has none. */
 	int (*usernet)(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e);

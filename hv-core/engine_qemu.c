@@ -104,7 +104,8 @@ static void qemu_detach(struct vm *vm)
 
 	vm_agent_free(vm);
 	timer_disarm(&g->again);
-	qmp_free(g->qmp);
+	qmp_free(TAKE(g->qmp));
+	guest_change_end(g);
 	keeper_free(g->keeper);
 	free(g->note);
 	free(g->cpus);
@@ -374,6 +375,7 @@ const struct engine engine_qemu = {
 	.go = qemu_go,
 	.attach = qemu_attach,
 	.ask = qemu_ask,
+	.change = guest_change,
 	.kill = qemu_kill,
 	.usernet = qemu_usernet,
 	.serial = qemu_serial,

@@ -18,6 +18,7 @@ struct guest {
 	const char *accel;
 	const char *reason;		/* why we ended a start, for last.message; or NULL */
 	char *note;			/* owned; NULL: nothing to say */
+	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
 	char *cpus;			/* owned: of the host, where it was seen to run; NULL: not known */
 };
 
@@ -28,3 +29,8 @@ void guest_connect(struct guest *g);
 void guest_ask_status(struct guest *g);
 void guest_on_again(void *arg);	/* of the timer again: find, connect or give up what is missing */
 void guest_silent(struct guest *g, const char *why);
+/* engine_qemu_hot.c */
+void guest_change(struct vm *vm, struct vm_op *op, const struct hot_step *s, const struct vm_spec *is,
+		  const struct vm_spec *wanted, int fd);
+void guest_unplugged(struct guest *g, json_t *data);	/* DEVICE_DELETED */
+void guest_change_end(struct guest *g);			/* the guest is let go: what is under way ends as interrupted */

@@ -159,6 +159,7 @@ static const struct {
 	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
 	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
 	{ "VSERPORT_CHANGE", VM_NEVENTS, on_port, true },
+	{ "DEVICE_DELETED", VM_NEVENTS, guest_unplugged },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)

@@ -161,6 +161,14 @@ static void sim_ask(struct vm *vm, struct vm_op *op, int fd)
 	vm_op_end(op, e.code ? &e : NULL);
 }
 
+/* What is simulated is as it is wanted. */
+static void sim_change(struct vm *vm, struct vm_op *op, const struct hot_step *s, const struct vm_spec *is,
+		       const struct vm_spec *wanted, int fd)
+{
+	close_at(&fd);
+	vm_op_end(op, NULL);
+}
+
 static void sim_detach(struct vm *vm)
 {
 	struct sim *sim = vm->run;
@@ -181,6 +189,7 @@ const struct engine engine_sim = {
 	.name = "sim",
 	.start = sim_start,
 	.ask = sim_ask,
+	.change = sim_change,
 	.kill = sim_kill,
 	.serial = sim_serial,
 	.detach = sim_detach,

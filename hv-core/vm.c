@@ -199,6 +199,17 @@ int vm_screen_viewer(struct vm *vm, int fd, vm_done done, void *arg, struct err 
 	return ask(vm, VM_ASK_SCREEN, fd, done, arg, e);
 }
 
+int vm_change(struct vm *vm, const struct hot_step *s, const struct vm_spec *is, const struct vm_spec *wanted, int fd,
+	      vm_done done, void *arg, struct err *e)
+{
+	if (!vm_can(vm, VM_ASK_CHANGE)) {
+		close_at(&fd);
+		return refused(vm, VM_ASK_CHANGE, e);
+	}
+	vm->engine->change(vm, op_new(vm, VM_ASK_CHANGE, done, arg, 0), s, is, wanted, fd);
+	return 0;
+}
+
 int vm_start(struct vm *vm, struct vm_launch *launch, vm_done done, void *arg, struct err *e)
 {
 	AUTO(vm_launch) l = launch;

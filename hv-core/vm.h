@@ -12,6 +12,9 @@
 #include "buf.h"
 #include "err.h"
 
+struct hot_step;
+struct vm_spec;
+
 /* ---- the table of states (vm_states.c) ---- */
 
 /* state, its name in the API, alive: a process may stand behind it, what it means */
@@ -34,6 +37,7 @@
 	X(ASK_PAUSE,       "pause",      1) \
 	X(ASK_RESUME,      "resume",     1) \
 	X(ASK_SCREEN,      "screen",     1) \
+	X(ASK_CHANGE,      "change",     1) \
 	X(ASK_POWEROFF,    "poweroff",   1) \
 	X(SAW_RUNNING,     "runs",       0) \
 	X(SAW_PAUSED,      "is paused",  0) \
@@ -172,6 +176,11 @@ int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done:
 /* What QEMU says of its user-mode network (usernet.h). @text is NULL on failure, and borrowed; done is called exactly once
  * when this returns 0, never inside. */
 int vm_usernet(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e);
+
+/* Do one step of @is (what runs) to @wanted to the guest (hot.h); both borrowed during the call. @fd: what hot_file() names,
+ * opened afresh; owned from now on; -1: none. One at a time. done: it is so; also when it was so before. */
+int vm_change(struct vm *vm, const struct hot_step *s, const struct vm_spec *is, const struct vm_spec *wanted, int fd,
+	      vm_done done, void *arg, struct err *e);
 
 /* A viewer is one end of a stream socket, owned from now on (closed on failure too). The serial line takes viewers at
  * any time: they get the history (of the last run, while the VM is off), and wait for the next power-on. */

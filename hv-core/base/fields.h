@@ -86,6 +86,10 @@ bool fields_equal(const struct fields *f, const void *a, const void *b);
 void fields_diff(const struct fields *f, const void *a, const void *b,
 		 void (*fn)(void *arg, const char *pointer, const struct field *row), void *arg);
 
+/* What the JSON pointer @pointer names (a row, a map's entry, or what is below them) becomes in @to as it is in @from: it
+ * is copied, or removed where @from has none. A pointer to nothing changes nothing. */
+void fields_adopt(const struct fields *f, void *to, const void *from, const char *pointer);
+
 /* Parse bounded JSON text: at most @max bytes, 32 levels, strict UTF-8, no duplicate keys, no NUL. Free with
  * json_decref. Depth is checked before the parser recurses. */
 json_t *json_parse(const char *text, size_t n, size_t max, struct err *e);

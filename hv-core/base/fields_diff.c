@@ -1,6 +1,7 @@
-/* fields_diff.c: whether two structs are equal, and where they differ. */
+/* fields_diff.c: whether two structs are equal, where they differ, and to take over a part. */
 #include "fields.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const void *item_at(const struct field_vec *v, size_t size, size_t i)
@@ -153,4 +154,58 @@ void fields_diff(const struct fields *f, const void *a, const void *b,
 	struct walk w = { .fn = fn, .arg = arg };
 
 	diff_rows(&w, f, a, b);
+}
+
+/* ---- take over one part */
+
+static void adopt_entry(const struct field *row, struct field_vec *to, const struct field_vec *from, const char *name,
+			const char *rest)
+{
+	size_t size = row->sub->size;
+	char *old = field_vec_find(to, size, name);
+	const void *new = field_vec_find(from, size, name);
+
+	if (*rest) {
+		if (old && new)
+			fields_adopt(row->sub, old, new, rest);
+		return;
+	}
+	if (old) {
+		fields_fini(row->sub, old);
+		memmove(old, old + size, (size_t)((char *)to->items + to->n * size - (old + size)));
+		to->n--;
+	}
+	if (new)
+		fields_copy(row->sub, new, field_vec_add(to, size));
+	if (!to->n) {
+		free(to->items);
+		to->items = NULL;
+	}
+}
+
+void fields_adopt(const struct fields *f, void *to, const void *from, const char *pointer)
+{
+	size_t n = *pointer == '/' ? strcspn(pointer + 1, "/") : 0;
+	const char *rest = pointer + 1 + n;
+	char name[256];
+
+	for (const struct field *row = f->rows; n && row->name; row++) {
+		const struct field rows[2] = { *row };
+		const struct fields one = { f->name, f->size, rows, f->help };
+
+		if (strncmp(row->name, pointer + 1, n) || row->name[n])
+			continue;
+		if (*rest && row->type == F_OBJECT) {
+			fields_adopt(row->sub, (char *)to + row->off, (const char *)from + row->off, rest);
+		} else if (*rest && row->type == F_MAP) {
+			n = strcspn(rest + 1, "/");
+			snprintf(name, sizeof(name), "%.*s", (int)n, rest + 1);
+			adopt_entry(row, (void *)((char *)to + row->off), (const void *)((const char *)from + row->off), name,
+				    rest + 1 + n);
+		} else if (!*rest) {
+			fields_fini(&one, to);
+			fields_copy(&one, from, to);
+		}
+		return;
+	}
 }
