@@ -16,7 +16,7 @@ static size_t alive(const struct croft *c)
 	for (size_t i = 0; i < inventory_len(c->inv); i++) {
 		const struct machine *m = inventory_at(c->inv, i);
 
-		n += m->vm && vm_state_alive(vm_state(m->vm));
+		n += m->vm && vm_state_alive(vm_state(m->vm)) && vm_state(m->vm) != VM_LOST;
 	}
 	return n;
 }
@@ -46,6 +46,8 @@ static void on_change(struct machine *m)
 		ask(m);
 	else if (vm_state(m->vm) == VM_OFF)
 		printf("%s: off\n", m->name);
+	else if (vm_state(m->vm) == VM_LOST)
+		printf("%s: left alone: something holds its lock, and it is not known what\n", m->name);
 	if (!alive(c))
 		sd_event_exit(c->ev, 0);
 }
@@ -71,7 +73,7 @@ static void over(void *arg)
 	for (size_t i = 0; i < inventory_len(c->inv); i++) {
 		struct machine *m = inventory_at(c->inv, i);
 
-		if (!m->vm || !vm_state_alive(vm_state(m->vm)))
+		if (!m->vm || !vm_state_alive(vm_state(m->vm)) || vm_state(m->vm) == VM_LOST)
 			continue;
 		printf("%s: powered off, since the guest has not ended\n", m->name);
 		if (vm_poweroff(m->vm, nothing, NULL, &e) < 0)

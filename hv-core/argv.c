@@ -172,6 +172,10 @@ static void add_disk(struct argv *a, const struct vm_disk *d, uint64_t boot_orde
 		pci_addr(&j, image.slot);
 	jw_strf(&j.w, "drive", "%s%u", image.node, image.slot);
 	put_serial(&j, d->name);
+	if (d->bus != VM_BUS_NVME) {		/* (QEMU's NVMe tells every error to its guest) */
+		jw_str(&j.w, "werror", "stop");
+		jw_str(&j.w, "rerror", "stop");
+	}
 	put_boot_order(&j, boot_order);
 	json_end(&j, a, "-device");
 }

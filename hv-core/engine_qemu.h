@@ -18,6 +18,7 @@ struct guest {
 	const char *accel;
 	const char *reason;		/* why we ended a start, for last.message; or NULL */
 	char *note;			/* owned; NULL: nothing to say */
+	struct vm_question question;	/* id 0: none */
 	char *cpus;			/* owned: of the host, where it was seen to run; NULL: not known */
 };
 
@@ -28,3 +29,4 @@ void guest_connect(struct guest *g);
 void guest_ask_status(struct guest *g);
 void guest_on_again(void *arg);	/* of the timer again: find, connect or give up what is missing */
 void guest_silent(struct guest *g, const char *why);
+void guest_lost(struct guest *g, const char *why);	/* something runs, and it is not known what */
