@@ -205,6 +205,24 @@ int vm_power(struct ctl *c, const struct command *cmd, struct args *a)
 	return code ? code : worst;
 }
 
+int vm_answer(struct ctl *c, const struct command *cmd, struct args *a)
+{
+	struct call k = { .op = cmd->op };
+	int code;
+
+	command_options(api_op(k.op), a);
+	code = command_rest(cmd, a, 2, 2);
+	if (code)
+		return code;
+	k.params[0] = a->v[0];
+	k.body = json_pack("{s:s}", "choice", a->v[1]);
+	code = call(c, &k);
+	if (!code)
+		code = show_result(c, k.ret);
+	json_decref(k.ret);
+	return code;
+}
+
 int vm_set(struct ctl *c, const struct command *cmd, struct args *a)
 {
 	struct call k = { .op = "vm_set", .body = json_object() };

@@ -25,6 +25,7 @@ int vm_info(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_create(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_run(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_power(struct ctl *c, const struct command *cmd, struct args *a);
+int vm_answer(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_set(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_rm(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_wait(struct ctl *c, const struct command *cmd, struct args *a);

@@ -19,6 +19,7 @@ const struct command commands[] = {
 	{ "poweroff", "VM...", "power off at once, as by pulling the plug", vm_power, "vm_poweroff" },
 	{ "pause", "VM...", "stop the guest's CPUs", vm_power, "vm_pause" },
 	{ "resume", "VM...", "let a paused guest go on", vm_power, "vm_resume" },
+	{ "answer", "VM retry|poweroff", "answer the question of a VM whose disk is full or failing", vm_answer, "vm_answer" },
 	{ "set", "VM KEY=VALUE...", "change a VM; KEY=null sets a key back or removes an entry", vm_set, "vm_set", true, .more =
 	  "  vmctl set web memory=4GiB cpus=4\n"
 	  "  vmctl set web disks.data.size=100GiB cdroms.cd0.iso=null labels.env=prod" },

@@ -385,7 +385,8 @@ static void no_such_ask(struct machine *m, const char *what, struct err *e)
 	if (*can)
 		err_hint(e, "what it can do now: %s", can);
 	else
-		err_hint(e, "wait until it has ended");
+		err_hint(e, vm_state(m->vm) == VM_LOST ? "something holds the file alive in its run folder: end that, and it is off"
+			 : "wait until it has ended");
 }
 
 /* croftd has just started and looks what the VM does: a moment, with a deadline of its own. */
@@ -435,6 +436,37 @@ static void api_poweroff(struct req *r) { begin(r, &task_vm_poweroff, VM_ASK_POW
 static void api_pause(struct req *r) { begin(r, &task_vm_pause, VM_ASK_PAUSE, "be paused"); }
 static void api_resume(struct req *r) { begin(r, &task_vm_resume, VM_ASK_RESUME, "be resumed"); }
 
+struct answer_input { int choice; uint64_t id; };
+static const struct field answer_rows[] = {
+	{ .name = "choice", .type = F_ENUM, .off = offsetof(struct answer_input, choice), .flags = FIELD_REQUIRED, .names = machine_answers,
+	  .help = "what is to be done" },
+	{ .name = "id", .type = F_U64, .off = offsetof(struct answer_input, id),
+	  .help = "of the question that is answered; 0: of the one that there is" },
+	{}
+};
+static const struct fields answer_fields = { "VmAnswer", sizeof(struct answer_input), answer_rows, "an answer to a VM's question" };
+
+/* What the answer asks for is a task like any other. */
+static void api_answer(struct req *r)
+{
+	const struct answer_input *in = r->in;
+	struct machine *m = inventory_get(r->c->inv, r->param[0]);
+	struct vm_status st = {};
+
+	if (wait_attached(r, m))
+		return;
+	if (m && m->vm)
+		vm_status(m->vm, &st);
+	if (m && !st.question)
+		req_failf(r, ERR_STATE, "%s asks nothing", m->name);
+	else if (m && in->id && in->id != st.question->id)
+		req_failf(r, ERR_STATE, "%s asks something else by now: %s", m->name, st.question->text);
+	else if (in->choice == MACHINE_RETRY)
+		begin(r, &task_vm_resume, VM_ASK_RESUME, "be resumed");
+	else
+		begin(r, &task_vm_poweroff, VM_ASK_POWEROFF, "be powered off");
+}
+
 static void api_delete(struct req *r)
 {
 	struct err e = {};
@@ -483,5 +515,7 @@ const struct route routes_vm[] = {
 	ASK("poweroff", api_poweroff, "power off at once"),
 	ASK("pause", api_pause, "stop the guest's CPUs"),
 	ASK("resume", api_resume, "let a paused guest go on"),
+	{ "POST", VM "/answer", "vm_answer", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, &answer_fields, &machine_fields, NULL, api_answer,
+	  "answer the question of a VM whose disk is full or failing" },
 	{}
 };

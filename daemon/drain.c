@@ -36,7 +36,11 @@ struct drain {
 	struct err err;		/* of the first one that is stuck */
 };
 
-static bool alive(const struct machine *m) { return m->vm && vm_state_alive(vm_state(m->vm)); }
+/* What is lost cannot be asked, nor ended: it is told, and left alone. */
+static bool alive(const struct machine *m)
+{
+	return m->vm && vm_state_alive(vm_state(m->vm)) && vm_state(m->vm) != VM_LOST;
+}
 
 static int action_of(const struct drain *d, const struct machine *m)
 {

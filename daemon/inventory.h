@@ -42,6 +42,9 @@ extern const struct fields machine_patch_fields;	/* "VmPatch": name, labels, con
 extern const struct fields machine_labels_fields;	/* the labels alone, for the row */
 extern const struct fields machine_fields;		/* "Vm": for OpenAPI */
 
+enum machine_answer { MACHINE_RETRY, MACHINE_POWEROFF };
+extern const char *const machine_answers[];		/* NULL-terminated, indexed by machine_answer: fits F_ENUM */
+
 int inventory_new(struct croft *c, struct inventory **ret, struct err *e);	/* loads all rows */
 void inventory_free(struct inventory *inv);		/* lets go of the VMs; ends none */
 struct machine *inventory_get(const struct inventory *inv, const char *id_or_name);

@@ -12,11 +12,14 @@
 #include "text.h"
 
 struct end_view { int why; int64_t when; char *message, *explanation; uint64_t signal; };
+struct choice_view { int choice; char *help; };
+struct question_view { uint64_t id; int64_t since; char *device, *text; struct field_vec choices; };
 struct status_view {
 	int state;
 	int64_t since, as_of;
 	char *accel, *accel_reason, *host_cpus, *host_cpus_reason, *note, *problem;
 	uint64_t pid, task;
+	struct question_view question;
 	struct end_view last_end;
 	struct agent_facts guest;	/* borrowed */
 };
@@ -41,6 +44,31 @@ static const struct field end_rows[] = {
 };
 static const struct fields end_fields = { "VmEnd", sizeof(struct end_view), end_rows, "how the last run of a VM ended" };
 
+const char *const machine_answers[] = { "retry", "poweroff", NULL };
+static const struct choice_view choices[] = {
+	{ MACHINE_RETRY, (char *)"the guest goes on, and what failed is tried again" },
+	{ MACHINE_POWEROFF, (char *)"the VM is powered off; what the guest has not written is lost" },
+};
+static const struct field choice_rows[] = {
+	{ .name = "choice", .type = F_ENUM, .off = offsetof(struct choice_view, choice), .names = machine_answers,
+	  .help = "what can be answered" },
+	{ .name = "help", .type = F_STR, .off = offsetof(struct choice_view, help), .help = "what that does" },
+	{}
+};
+static const struct fields choice_fields = { "VmChoice", sizeof(struct choice_view), choice_rows, "an answer to a VM's question" };
+
+#define QUESTION(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct question_view, f), __VA_ARGS__ }
+static const struct field question_rows[] = {
+	QUESTION(id, F_U64, .help = "another one for each question; the answer may name it"),
+	QUESTION(since, F_TIME, .help = "since when the guest waits for an answer"),
+	QUESTION(device, F_STR, .help = "the disk that it is about"),
+	QUESTION(text, F_STR, .help = "what has happened, and what can be done about it"),
+	QUESTION(choices, F_LIST, .sub = &choice_fields, .help = "what can be answered"),
+	{}
+};
+static const struct fields question_fields = { "VmQuestion", sizeof(struct question_view), question_rows,
+	"a guest that stands still until somebody answers" };
+
 #define STATUS(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct status_view, f), __VA_ARGS__ }
 static const struct field status_rows[] = {
 	STATUS(state, F_ENUM, .names = vm_state_names, .help = "what the VM does"),
@@ -51,7 +79,9 @@ static const struct field status_rows[] = {
 	STATUS(host_cpus, F_STR, .flags = FIELD_NULLABLE, .help = "CPUs of the host that it may run on, while it runs"),
 	STATUS(host_cpus_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why those, where not all of them"),
 	STATUS(pid, F_U64, .help = "process of the guest, 0 while off"),
-	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused or degraded"),
+	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused, degraded or lost"),
+	STATUS(question, F_OBJECT, .flags = FIELD_NULLABLE, .sub = &question_fields,
+	       .help = "what somebody has to decide before the guest goes on, or null"),
 	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
 	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
 	STATUS(last_end, F_OBJECT, .sub = &end_fields, .help = "how the last run ended"),
@@ -198,6 +228,10 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 	view_place(m, st.host_cpus, place, s);
 	s->pid = (uint64_t)st.pid;
 	s->note = (char *)st.note;
+	if (st.question)
+		s->question = (struct question_view){ .id = st.question->id, .since = st.question->since_usec,
+			.device = (char *)st.question->device, .text = (char *)st.question->text,
+			.choices = { (void *)choices, COUNT(choices) } };
 	s->last_end = (struct end_view){ .why = (int)st.last->why, .when = st.last->when_usec, .message = (char *)st.last->message,
 					 .explanation = (char *)vm_why_help(st.last->why), .signal = (uint64_t)st.last->signal };
 }

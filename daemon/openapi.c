@@ -71,6 +71,22 @@ static void write_enum(struct jw *w, const struct field *f, bool nullable)
 	jw_end(w);
 }
 
+static void write_object(struct jw *w, const struct fields *f, bool nullable)
+{
+	if (nullable) {
+		jw_arr(w, "anyOf");
+		jw_obj(w, NULL);
+	}
+	jw_strf(w, "$ref", "#/components/schemas/%s", f->name);
+	if (!nullable)
+		return;
+	jw_end(w);
+	jw_obj(w, NULL);
+	jw_str(w, "type", "null");
+	jw_end(w);
+	jw_end(w);
+}
+
 static void write_type(struct jw *w, const struct field *f)
 {
 	bool nullable = f->flags & FIELD_NULLABLE;
@@ -81,7 +97,7 @@ static void write_type(struct jw *w, const struct field *f)
 	case F_BOOL: jw_str(w, "type", "boolean"); break;
 	case F_ENUM: write_enum(w, f, nullable); break;
 	case F_TIME: type_of(w, "string", true); jw_str(w, "format", "date-time"); break;
-	case F_OBJECT: jw_strf(w, "$ref", "#/components/schemas/%s", f->sub->name); break;
+	case F_OBJECT: write_object(w, f->sub, nullable); break;
 	case F_MAP: jw_str(w, "type", "object"); ref(w, "additionalProperties", f->sub->name); break;
 	case F_LIST: jw_str(w, "type", "array"); ref(w, "items", f->sub->name); break;
 	case F_STRS: jw_str(w, "type", "array"); jw_obj(w, "items"); jw_str(w, "type", "string"); jw_end(w); break;

@@ -60,7 +60,10 @@ static void start_run(struct task *t)
 	struct err e = {};
 
 	/* After a crash of croftd the step is done again: it may have come up all the same. */
-	if (vm_state_alive(vm_state(t->vm->vm)))
+	if (vm_state(t->vm->vm) == VM_LOST) {
+		fail(&e, ERR_STATE, "something holds the lock of %s, and it is not known what", t->vm->name);
+		task_step_end(t, &e);
+	} else if (vm_state_alive(vm_state(t->vm->vm)))
 		task_step_end(t, NULL);
 	else if (has_run(t, &e))
 		task_step_end(t, &e);

@@ -202,6 +202,10 @@ char *argv_disk_device(const struct vm_disk *d, uint64_t boot_order, const char 
 		pci_addr(&j, image.slot, port);
 	jw_strf(&j.w, "drive", "%s%u", image.node, image.slot);
 	put_serial(&j, d->name);
+	if (d->bus != VM_BUS_NVME) {		/* (QEMU's NVMe tells every error to its guest) */
+		jw_str(&j.w, "werror", "stop");
+		jw_str(&j.w, "rerror", "stop");
+	}
 	put_boot_order(&j, boot_order);
 	return json_text(&j);
 }

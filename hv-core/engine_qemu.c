@@ -198,7 +198,7 @@ void guest_keep(struct guest *g)
 	if (!g->keeper && e.code == ERR_STATE)
 		ended_unseen(g);
 	else if (!g->keeper)
-		guest_silent(g, e.msg);
+		guest_lost(g, e.msg);
 }
 
 void guest_kill(struct guest *g, enum vm_why why)
@@ -267,6 +267,7 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
+	s->question = g->question.id ? &g->question : NULL;
 	s->host_cpus = g->cpus;
 }
 

@@ -19,6 +19,7 @@ struct guest {
 	const char *reason;		/* why we ended a start, for last.message; or NULL */
 	char *note;			/* owned; NULL: nothing to say */
 	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
+	struct vm_question question;	/* id 0: none */
 	char *cpus;			/* owned: of the host, where it was seen to run; NULL: not known */
 };
 
@@ -34,3 +35,4 @@ void guest_change(struct vm *vm, struct vm_op *op, const struct hot_step *s, con
 		  const struct vm_spec *wanted, int fd);
 void guest_unplugged(struct guest *g, json_t *data);	/* DEVICE_DELETED */
 void guest_change_end(struct guest *g);			/* the guest is let go: what is under way ends as interrupted */
+void guest_lost(struct guest *g, const char *why);	/* something runs, and it is not known what */

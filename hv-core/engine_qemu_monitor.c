@@ -1,7 +1,9 @@
 /* engine_qemu_monitor.c: what QEMU's monitor tells, as events of the VM: two tables; and its connection. */
+#include <stdio.h>
 #include <string.h>
 #include "engine_qemu.h"
 #include "log.h"
+#include "text.h"
 
 enum { AGAIN_USEC = 1000000 };		/* a lost monitor: the process is about to end, or we connect again */
 
@@ -16,6 +18,62 @@ void guest_silent(struct guest *g, const char *why)
 	if (g->vm->state != VM_ENDING && g->vm->state != VM_STARTING)
 		note(g, why);
 	vm_saw(g->vm, VM_SAW_SILENCE, NULL);
+}
+
+void guest_lost(struct guest *g, const char *why)
+{
+	if (g->vm->state != VM_ENDING)
+		note(g, why);
+	vm_saw(g->vm, VM_SAW_LOST, NULL);
+}
+
+/* ---- a disk that is full or fails (werror=stop, rerror=stop): the guest stands still, and somebody is asked ---- */
+
+/* "disk-NAME", or the path of a part of it: "/machine/peripheral/disk-NAME/virtio-backend". */
+static bool disk_name(const char *qdev, char *out, size_t cap)
+{
+	const char *at = qdev ? strstr(qdev, "disk-") : NULL;
+
+	if (!at)
+		return false;
+	at += strlen("disk-");
+	snprintf(out, cap, "%.*s", (int)strcspn(at, "/"), at);
+	return *out;
+}
+
+static void on_blocks(void *arg, json_t *result, const struct err *e)
+{
+	struct vm_question q = { .since_usec = now_usec() };
+	struct guest *g = arg;
+	bool full = false;
+	size_t i;
+	json_t *b;
+
+	if (!result || g->question.id || g->vm->state != VM_PAUSED)
+		return;
+	json_array_foreach(result, i, b) {
+		const char *status = json_string_value(json_object_get(b, "io-status"));
+
+		if (!status || !strcmp(status, "ok") || full)
+			continue;
+		full = !strcmp(status, "nospace");
+		if (!disk_name(json_string_value(json_object_get(b, "qdev")), q.device, sizeof(q.device)))
+			snprintf(q.device, sizeof(q.device), "?");
+	}
+	if (!*q.device)
+		return;
+	q.id = (uint64_t)q.since_usec;
+	snprintf(q.text, sizeof(q.text), full ? "the disk %s has no space left on its datastore: make room, then retry"
+		 : "the disk %s cannot be read or written: repair its datastore, then retry", q.device);
+	g->question = q;
+	note(g, q.text);
+	vm_noted(g->vm);
+}
+
+static void ask_blocks(struct guest *g)
+{
+	if (!g->question.id)
+		qmp_call(g->qmp, "query-block", NULL, -1, g->vm->vms->how.answer_usec, on_blocks, g);
 }
 
 /* ---- what the monitor tells ---- */
@@ -36,7 +94,7 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 	const char *status = json_string_value(json_object_get(result, "status"));
 	struct guest *g = arg;
 	enum vm_event seen = VM_SAW_PAUSED;
-	bool was_degraded = g->vm->state == VM_DEGRADED;
+	bool was_degraded = g->vm->state == VM_DEGRADED || g->vm->state == VM_LOST;
 
 	if (!result) {
 		if (e->code == ERR_TIMEOUT)
@@ -53,6 +111,10 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 		if (run_states[i].note && !g->note)	/* an event has told it better */
 			note(g, run_states[i].note);
 	}
+	if (status && strcmp(status, "io-error"))
+		g->question.id = 0;
+	else
+		ask_blocks(g);
 	vm_saw(g->vm, seen, NULL);
 }
 
@@ -111,18 +173,13 @@ static void on_shutdown(struct guest *g, json_t *data)
 		g->why = vm_why_from_qemu(json_string_value(json_object_get(data, "reason")));
 }
 
+/* It is asked when the guest stands still: STOP comes behind this one. */
 static void on_io_error(struct guest *g, json_t *data)
 {
 	const char *action = json_string_value(json_object_get(data, "action"));
-	const char *node = json_string_value(json_object_get(data, "node-name"));
-	bool full;
 
-	if (!action || strcmp(action, "stop"))
-		return;
-	full = json_is_true(json_object_get(data, "nospace"));
-	free(g->note);
-	g->note = xasprintf("%.40s %s, then resume it", node ? node : "a disk",
-			    full ? "has no space left: make room" : "failed: repair it");
+	if (action && !strcmp(action, "stop"))
+		ask_blocks(g);
 }
 
 static void on_port(struct guest *g, json_t *data)
@@ -141,6 +198,7 @@ static void on_panic(struct guest *g, json_t *data)
 static void on_resume(struct guest *g, json_t *data)
 {
 	note(g, NULL);
+	g->question.id = 0;
 }
 
 /* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. quiet:

@@ -146,6 +146,12 @@ static const char *way_out(enum vm_state s)
 		return "wait until it runs, or power it off";
 	case VM_DEGRADED:
 		return "its monitor does not answer: wait until it does, or power it off";
+	case VM_LOST:
+		return "find what holds the file alive in its run folder, and end that; it is off when the lock is free";
+	case VM_SUSPENDED:
+		return "start it: it goes on where it was; or discard what it had in memory";
+	case VM_SUSPENDING:
+		return "wait until it is suspended, or cancel that task";
 	case VM_ENDING:
 		return "wait until it is off";
 	case VM_RUNNING:
@@ -298,7 +304,7 @@ static void enter(struct vm *vm, enum vm_state s)
 	timer_disarm(&vm->patience);
 	if (s == VM_STOPPING)
 		timer_arm(&vm->patience, vm->vms->how.ev, IGNORED_USEC, on_patience, vm);
-	if (s == VM_OFF)
+	if (!vm_state_alive(s))
 		vms_leave(vm);
 	else if (vm->engine->probe)
 		vms_join(vm);
@@ -330,6 +336,8 @@ static bool is_settled(struct vm_op *op)
 		return false;
 	if (vm->state == VM_DEGRADED)
 		fail(&op->err, ERR_TIMEOUT, "VM \"%s\" runs, but its monitor does not answer", vm->name);
+	if (vm->state == VM_LOST)
+		fail(&op->err, ERR_UNAVAILABLE, "something holds the lock of VM \"%s\", and it is not known what", vm->name);
 	if (vm->state == VM_OFF)
 		say_ended(op);
 	return vm->state != VM_STARTING && vm->state != VM_ATTACHING && vm->state != VM_ENDING;

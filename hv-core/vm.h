@@ -20,12 +20,15 @@ struct vm_spec;
 /* state, its name in the API, alive: a process may stand behind it, what it means */
 #define VM_STATES(X) \
 	X(OFF,       "off",       0, "nothing runs; the last end says why") \
+	X(SUSPENDED, "suspended", 0, "nothing runs; the guest's memory stands in the VM's folder, and a start goes on from there") \
 	X(STARTING,  "starting",  1, "asked to start; the guest has not run yet") \
 	X(ATTACHING, "attaching", 1, "found running when croftd started; its monitor has not answered yet") \
 	X(RUNNING,   "running",   1, "the guest runs") \
 	X(PAUSED,    "paused",    1, "the guest is stopped and can go on") \
 	X(STOPPING,  "stopping",  1, "the guest was told to shut down and has not done so yet") \
+	X(SUSPENDING, "suspending", 1, "the guest stands still while its memory is saved") \
 	X(DEGRADED,  "degraded",  1, "the process is alive, its monitor does not answer") \
+	X(LOST,      "lost",      1, "something holds its lock, and it is not known what: neither started nor killed") \
 	X(ENDING,    "ending",    1, "killed, or shut down by the guest; the process is not gone yet")
 
 /* event, its name, asked: somebody wants it (and may be refused) rather than it was seen */
@@ -38,13 +41,18 @@ struct vm_spec;
 	X(ASK_RESUME,      "resume",     1) \
 	X(ASK_SCREEN,      "screen",     1) \
 	X(ASK_CHANGE,      "change",     1) \
+	X(ASK_SUSPEND,     "suspend",    1) \
+	X(ASK_DISCARD,     "discard",    1) \
 	X(ASK_POWEROFF,    "poweroff",   1) \
 	X(SAW_RUNNING,     "runs",       0) \
 	X(SAW_PAUSED,      "is paused",  0) \
 	X(SAW_TOLD,        "was told to shut down", 0) \
 	X(SAW_IGNORED,     "ignored that", 0) \
 	X(SAW_RESET,       "was reset",  0) \
+	X(SAW_SAVING,      "is being saved", 0) \
+	X(SAW_SAVED,       "memory on disk", 0) \
 	X(SAW_SILENCE,     "monitor silent", 0) \
+	X(SAW_LOST,        "process unknown", 0) \
 	X(SAW_GUEST_END,   "guest ended", 0) \
 	X(SAW_END,         "process gone", 0)
 
@@ -100,6 +108,14 @@ struct vm_last {			/* of the last run */
 	char message[512];		/* the last of its stderr, or ""; printable UTF-8 */
 };
 
+/* A disk is full or failing, and the guest stands still until somebody answers: resume (it tries again) or poweroff. */
+struct vm_question {
+	uint64_t id;			/* another one for each question */
+	int64_t since_usec;
+	char device[64];		/* the disk's name */
+	char text[160];
+};
+
 struct vm_status {
 	enum vm_state state;
 	int64_t since_usec;		/* when this state began */
@@ -108,6 +124,7 @@ struct vm_status {
 	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
+	const struct vm_question *question;	/* NULL: none; borrowed until the next change */
 	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
 	const struct vm_last *last;	/* never NULL; borrowed until the next change */
 };

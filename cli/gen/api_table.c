@@ -39,7 +39,8 @@ static void put(const char *s)		/* a C literal, or NULL */
 
 static const char *ref_name(json_t *schema)
 {
-	const char *ref = text(schema, "$ref");
+	json_t *or_null = json_array_get(json_object_get(schema, "anyOf"), 0);
+	const char *ref = text(or_null ? or_null : schema, "$ref");
 	const char *slash = ref ? strrchr(ref, '/') : NULL;
 
 	return slash ? slash + 1 : NULL;

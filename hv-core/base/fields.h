@@ -20,7 +20,7 @@ enum field_type {
 	F_BOOL,		/* bool */
 	F_ENUM,		/* int, an index into names[] (NULL-terminated) */
 	F_TIME,		/* int64_t, microseconds since the epoch; 0 is null */
-	F_OBJECT,	/* struct in place, described by sub */
+	F_OBJECT,	/* struct in place, described by sub; with FIELD_NULLABLE null when its first row, a F_U64, is 0 */
 	F_MAP,		/* struct field_vec of sub structs, keyed in JSON by their first row, which is F_STR (a name)
 			 * and the first member (offset 0); they hold nothing that no row describes. */
 	F_LIST,		/* struct field_vec of sub structs */

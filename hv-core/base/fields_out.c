@@ -113,7 +113,10 @@ static void encode_row(const struct field *row, const void *p, struct jw *w)
 		jw_time(w, row->name, *(const int64_t *)p);
 		break;
 	case F_OBJECT:
-		fields_encode(row->sub, p, w, row->name);
+		if (row->flags & FIELD_NULLABLE && !*(const uint64_t *)((const char *)p + row->sub->rows->off))
+			jw_null(w, row->name);
+		else
+			fields_encode(row->sub, p, w, row->name);
 		break;
 	case F_MAP:
 		encode_map(row, p, w);

@@ -42,6 +42,9 @@ def resolve(schema):
 
 def faults(schema, value, at=""):
     """What is wrong with value: a list of sentences. What no schema mentions is wrong, too."""
+    if "anyOf" in schema:
+        wrong = [faults(s, value, at) for s in schema["anyOf"]]
+        return [] if [] in wrong else wrong[0]
     schema = resolve(schema)
     if "type" not in schema:
         return []

@@ -572,7 +572,7 @@ def test_a_damaged_run_folder(home, damage):
         os.remove(f"{at}/{damage.removeprefix('no-')}")
     home.start()
     api = home.client()
-    now = api.wait_state("x", "degraded" if damage in ("no-qmp", "nothing") else "running")["status"]
+    now = api.wait_state("x", "lost" if damage == "nothing" else "degraded" if damage == "no-qmp" else "running")["status"]
     assert now["pid"] == (0 if damage == "nothing" else vm["status"]["pid"]), now
     assert api.request("POST", "/vms/x/start").status == 409
     assert list(running(home, "qemu").values()) == [vm["id"]] and stat(vm["status"]["pid"]) in "SR"
@@ -601,7 +601,7 @@ def test_somebody_else_holds_the_lock(home):
         home.kill()
         home.start()
         api = home.client()
-        assert "holds the run folder" in api.wait_state("x", "degraded")["status"]["note"]
+        assert "holds the run folder" in api.wait_state("x", "lost")["status"]["note"]
         assert api.request("POST", "/vms/x/start").status == 409
         assert not running(home, "qemu")
     home.kill()

@@ -527,13 +527,17 @@ TEST(why_a_guest_is_paused)
 	OK(vm_start(w.vm, impostor(UP
 		"def say(e, d): c.sendall(json.dumps({'event': e, 'data': d}).encode() + b'\\n')\n"
 		"say('BLOCK_IO_ERROR', {'node-name': 'disk9', 'action': 'stop', 'nospace': True}); say('STOP', {})\n"
+		"answer(c, [{'device': ''}, {'io-status': 'nospace', 'qdev': '/machine/peripheral/disk-data/virtio-backend'}])\n"
 		"answer(c, {})\n"
 		"say('RESUME', {}); say('GUEST_PANICKED', {'action': 'pause'}); say('STOP', {})\n"
 		"answer(c, {})\n"
 		"say('SHUTDOWN', {'guest': True, 'reason': 'guest-reset'})\n"), on_done, NULL, &e_));
 	IS(VM_PAUSED);
-	eq_str(status().note, "disk9 has no space left: make room, then resume it");
+	ok(until(status().question, 3000));
+	eq_str(status().question->device, "data");
+	eq_str(status().note, "the disk data has no space left on its datastore: make room, then retry");
 	OK(vm_resume(w.vm, on_done, NULL, &e_));
+	ok(!status().question);
 	ok(until(vm_state(w.vm) == VM_PAUSED && status().note, 3000));
 	eq_str(status().note, "the guest's kernel panicked");
 	OK(vm_reset(w.vm, on_done, NULL, &e_));

@@ -41,25 +41,37 @@ TEST(every_pair)
 			ok(n <= VM_NSTATES);
 			if (!vm_event_asked(ev))
 				ok(n != VM_NSTATES);		/* a fact can't be refused */
-			if (n == VM_OFF)
-				ok(ev == VM_SAW_END || s == VM_OFF);	/* off is: the process is gone, nothing else */
-			if (s == VM_OFF && ev != VM_ASK_START && ev != VM_ASK_ATTACH)
+			if (n == VM_OFF)		/* off is: the process is gone, nothing else */
+				ok(ev == VM_SAW_END || s == VM_OFF || (s == VM_SUSPENDED && ev == VM_ASK_DISCARD));
+			if (s == VM_OFF && ev != VM_ASK_START && ev != VM_ASK_ATTACH && ev != VM_SAW_SAVED)
 				ok(n == VM_OFF || n == VM_NSTATES);	/* nothing starts by being seen late */
+			if (s == VM_SUSPENDED && ev != VM_ASK_START && ev != VM_ASK_DISCARD)
+				ok(n == VM_SUSPENDED || n == VM_NSTATES);	/* what stands on disk is not lost by accident */
 			if (s == VM_ENDING)
 				ok(n == VM_ENDING || n == VM_OFF || n == VM_NSTATES);	/* no way back */
+			if (s == VM_LOST && vm_event_asked(ev))
+				eq_int(n, VM_NSTATES);		/* neither started nor killed, whoever asks */
 			if (n == VM_STARTING)
 				ok(s == VM_STARTING || ev == VM_ASK_START);
 			if (n == VM_ATTACHING)
 				ok(s == VM_ATTACHING || ev == VM_ASK_ATTACH);
 			if (n == VM_DEGRADED)
 				ok(s == VM_DEGRADED || ev == VM_SAW_SILENCE);
+			if (n == VM_LOST)
+				ok(s == VM_LOST || ev == VM_SAW_LOST);
 			if (n == VM_STOPPING)
 				ok(s == VM_STOPPING || ev == VM_SAW_TOLD);
+			if (n == VM_SUSPENDING)
+				ok(s == VM_SUSPENDING || ev == VM_SAW_SAVING);
+			if (n == VM_SUSPENDED)
+				ok(s == VM_SUSPENDED || (s == VM_OFF && ev == VM_SAW_SAVED));
 		}
-		eq_int(vm_state_next(s, VM_SAW_END), VM_OFF);
-		eq_int(vm_state_next(s, VM_ASK_START), s == VM_OFF ? VM_STARTING : VM_NSTATES);	/* never twice */
-		eq_int(vm_state_next(s, VM_ASK_POWEROFF), s == VM_OFF ? VM_NSTATES : VM_ENDING);	/* always possible */
-		eq_int(vm_state_alive(s), s != VM_OFF);
+		bool rests = s == VM_OFF || s == VM_SUSPENDED;
+
+		eq_int(vm_state_next(s, VM_SAW_END), s == VM_SUSPENDED ? VM_SUSPENDED : VM_OFF);
+		eq_int(vm_state_next(s, VM_ASK_START), rests ? VM_STARTING : VM_NSTATES);	/* never twice */
+		eq_int(vm_state_next(s, VM_ASK_POWEROFF), rests || s == VM_LOST ? VM_NSTATES : VM_ENDING);
+		eq_int(vm_state_alive(s), !rests);
 	}
 }
 
@@ -111,6 +123,7 @@ TEST(the_table_for_the_docs)
 	ok(!b.over);
 	ok(strstr(b.data, "| state | start |"));
 	ok(strstr(b.data, "| **off** | starting | attaching | refused |"));
+	ok(strstr(b.data, "| **lost** | refused | refused |"));
 	ok(strstr(b.data, "* **degraded**: "));
 	char *text = NULL;
 	size_t n;
