@@ -103,6 +103,7 @@ static void qemu_detach(struct vm *vm)
 	struct guest *g = TAKE(vm->run);
 
 	timer_disarm(&g->again);
+	timer_disarm(&g->memory_tell);
 	qmp_free(TAKE(g->qmp));
 	guest_change_end(g);
 	keeper_free(g->keeper);
@@ -255,6 +256,9 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
 	s->host_cpus = g->cpus;
+	s->memory_boot_bytes = g->memory.boot_bytes;
+	s->memory_bytes = g->memory.current_bytes;
+	s->memory_as_of_usec = g->memory_usec;
 }
 
 /* What is asked of the monitor, and what its yes means. */

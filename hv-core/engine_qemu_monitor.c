@@ -81,6 +81,7 @@ static void on_ready(void *arg)
 
 	if (!g->accel)
 		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
+	guest_memory_ask(g);
 	guest_ask_status(g);
 }
 
@@ -119,11 +120,13 @@ static void on_resume(struct guest *g, json_t *data)
 	note(g, NULL);
 }
 
-/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. */
+/* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. quiet:
+ * fn tells by itself what there is to tell. */
 static const struct {
 	const char *name;
 	enum vm_event seen;
 	void (*fn)(struct guest *g, json_t *data);
+	bool quiet;
 } events[] = {
 	{ "STOP", VM_SAW_PAUSED, NULL },
 	{ "RESUME", VM_SAW_RUNNING, on_resume },
@@ -133,6 +136,8 @@ static const struct {
 	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
 	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
 	{ "DEVICE_DELETED", VM_NEVENTS, guest_unplugged },
+	{ "BALLOON_CHANGE", VM_NEVENTS, guest_memory_ballooned, .quiet = true },
+	{ "MEMORY_DEVICE_SIZE_CHANGE", VM_NEVENTS, guest_memory_plugged, .quiet = true },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)
@@ -144,9 +149,9 @@ static void on_event(void *arg, const char *name, json_t *data)
 			continue;
 		if (events[i].fn)
 			events[i].fn(g, data);
-		if (events[i].seen == VM_NEVENTS)
+		if (events[i].seen == VM_NEVENTS && !events[i].quiet)
 			vm_noted(g->vm);
-		else
+		else if (events[i].seen != VM_NEVENTS)
 			vm_saw(g->vm, events[i].seen, NULL);
 		return;
 	}

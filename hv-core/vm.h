@@ -109,6 +109,8 @@ struct vm_status {
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
 	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
+	uint64_t memory_boot_bytes, memory_bytes;	/* started with, the guest has now; 0: not known, or off */
+	int64_t memory_as_of_usec;
 	const struct vm_last *last;	/* never NULL; borrowed until the next change */
 };
 
