@@ -14,12 +14,14 @@
 struct end_view { int why; int64_t when; char *message, *explanation; uint64_t signal; };
 struct choice_view { int choice; char *help; };
 struct question_view { uint64_t id; int64_t since; char *device, *text; struct field_vec choices; };
+struct memory_view { uint64_t boot_bytes, current_bytes, wanted_bytes; int64_t as_of; };
 struct status_view {
 	int state;
 	int64_t since, as_of;
 	char *accel, *accel_reason, *host_cpus, *host_cpus_reason, *note, *problem;
 	uint64_t pid, task;
 	struct question_view question;
+	struct memory_view memory;
 	struct end_view last_end;
 	struct agent_facts guest;	/* borrowed */
 };
@@ -69,6 +71,16 @@ static const struct field question_rows[] = {
 static const struct fields question_fields = { "VmQuestion", sizeof(struct question_view), question_rows,
 	"a guest that stands still until somebody answers" };
 
+#define MEMORY(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct memory_view, f), __VA_ARGS__ }
+static const struct field memory_rows[] = {
+	MEMORY(boot_bytes, F_U64, .help = "what it was started with, 0 while off"),
+	MEMORY(current_bytes, F_U64, .help = "what the guest has now; 0 while that is not known"),
+	MEMORY(wanted_bytes, F_U64, .help = "what it shall have: the guest's drivers bring it there, as far as they can"),
+	MEMORY(as_of, F_TIME, .flags = FIELD_NULLABLE, .help = "when current_bytes was told"),
+	{}
+};
+static const struct fields memory_fields = { "VmMemory", sizeof(struct memory_view), memory_rows, "the memory of a VM as it is" };
+
 #define STATUS(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct status_view, f), __VA_ARGS__ }
 static const struct field status_rows[] = {
 	STATUS(state, F_ENUM, .names = vm_state_names, .help = "what the VM does"),
@@ -84,6 +96,7 @@ static const struct field status_rows[] = {
 	       .help = "what somebody has to decide before the guest goes on, or null"),
 	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
 	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
+	STATUS(memory, F_OBJECT, .sub = &memory_fields, .help = "its memory as it is"),
 	STATUS(last_end, F_OBJECT, .sub = &end_fields, .help = "how the last run ended"),
 	STATUS(guest, F_OBJECT, .sub = &agent_facts_fields, .help = "what the guest tells of itself, by its agent"),
 	{}
@@ -207,6 +220,18 @@ static void view_place(const struct machine *m, const char *cpus, struct vm_plac
 		s->host_cpus_reason = place->why;
 }
 
+static struct memory_view view_memory(const struct machine *m, const struct vm_status *st)
+{
+	struct memory_view v = { .boot_bytes = st->memory_boot_bytes, .current_bytes = st->memory_bytes,
+				 .wanted_bytes = m->spec.memory_bytes, .as_of = st->memory_as_of_usec };
+
+	if (m->spec.engine == VM_ENGINE_SIM && vm_state_alive(st->state)) {
+		v.boot_bytes = v.current_bytes = (m->started ?: &m->spec)->memory_bytes;
+		v.as_of = st->as_of_usec;
+	}
+	return v;
+}
+
 static void view_status(const struct machine *m, struct vm_place *place, struct status_view *s)
 {
 	struct vm_status st = {};
@@ -227,6 +252,7 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 		s->accel_reason = m->spec.accel == VM_ACCEL_TCG ? (char *)"emulation was asked for" : m->c->host.accel_reason;
 	view_place(m, st.host_cpus, place, s);
 	s->pid = (uint64_t)st.pid;
+	s->memory = view_memory(m, &st);
 	s->note = (char *)st.note;
 	if (st.question)
 		s->question = (struct question_view){ .id = st.question->id, .since = st.question->since_usec,

@@ -5,10 +5,11 @@
 #include "buf.h"
 #include "jw.h"
 #include "mem.h"
+#include "memory.h"
 #include "text.h"
 
-/* Device numbers on pcie.0 of what every VM has; 6 is kept for what comes later. */
-enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4, SLOT_VSERIAL = 5, SLOT_PORTS = 7 };
+/* Device numbers on pcie.0 of what every VM has. Function 0 of 6 is the balloon, 1 the memory that can be plugged in. */
+enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4, SLOT_VSERIAL = 5, SLOT_MEMORY = 6, SLOT_PORTS = 7 };
 enum { SECTOR = 512 };
 
 static void add(struct argv *a, char *owned)
@@ -344,8 +345,10 @@ static bool has_scsi(const struct vm_spec *s)
 	return s->cdroms.n > 0;
 }
 
-static void add_machine(struct argv *a, const struct vm_spec *s, bool kvm)
+static void add_machine(struct argv *a, const struct vm_spec *s, const struct host *h)
 {
+	uint64_t hot = memory_hot_bytes(s, h);
+	bool kvm = vm_spec_accel(s, h) == VM_ACCEL_KVM;
 	bool max = !strcmp(s->cpu_model, "max");
 
 	opt(a, "-machine", "%s,gic-version=%d,dump-guest-core=off%s", s->machine, s->gic == VM_GIC_2 ? 2 : 3,
@@ -357,7 +360,11 @@ static void add_machine(struct argv *a, const struct vm_spec *s, bool kvm)
 	/* Architected pointer authentication costs four times the time under emulation. */
 	opt(a, "-cpu", "%s%s", s->cpu_model, max && !kvm ? ",pauth-impdef=on" : "");
 	opt(a, "-smp", "cpus=%u,sockets=1,cores=%u,threads=1", (unsigned)s->cpus, (unsigned)s->cpus);
-	opt(a, "-m", "size=%lluM", (unsigned long long)(s->memory_bytes >> 20));
+	if (hot)
+		opt(a, "-m", "size=%lluM,maxmem=%lluM", (unsigned long long)(s->memory_bytes >> 20),
+		    (unsigned long long)((s->memory_bytes + hot) >> 20));
+	else
+		opt(a, "-m", "size=%lluM", (unsigned long long)(s->memory_bytes >> 20));
 	opt(a, "-rtc", "base=utc");
 }
 
@@ -396,6 +403,31 @@ static void add_firmware(struct argv *a, const struct vm_spec *s, const struct h
 		opt(a, "-append", "%s", s->kernel.command_line);
 }
 
+/* What the guest frees goes back to the host by itself (free-page-reporting); memory.h says the rest. */
+static void add_memory(struct argv *a, const struct vm_spec *s, const struct host *h)
+{
+	uint64_t hot = memory_hot_bytes(s, h);
+	struct json j;
+
+	device_begin(&j, "virtio-balloon-pci", "balloon", NULL);
+	pci_addr(&j, SLOT_MEMORY, NULL);
+	jw_bool(&j.w, "multifunction", true);
+	jw_bool(&j.w, "free-page-reporting", true);
+	jw_bool(&j.w, "deflate-on-oom", true);
+	json_end(&j, a, "-device");
+	if (!hot)
+		return;
+	/* Costs nothing until it is plugged in: neither reserved nor touched. */
+	opt(a, "-object", "memory-backend-ram,id=vmem-ram,size=%lluM,reserve=off", (unsigned long long)(hot >> 20));
+	device_begin(&j, "virtio-mem-pci", MEMORY_DEVICE, NULL);
+	jw_str(&j.w, "bus", "pcie.0");
+	jw_strf(&j.w, "addr", "0x%x.1", SLOT_MEMORY);
+	jw_str(&j.w, "memdev", "vmem-ram");
+	jw_u64(&j.w, "block-size", memory_block_bytes(h));
+	jw_u64(&j.w, "requested-size", 0);
+	json_end(&j, a, "-device");
+}
+
 static bool has_boot_order(const struct vm_spec *s)
 {
 	bool has = false;
@@ -419,7 +451,10 @@ static void add_devices(struct argv *a, const struct vm_spec *s)
 	if (s->display == VM_DISPLAY_VIRTIO) {
 		opt(a, "-vnc", "none");		/* viewers come by QMP add_client */
 		add_plain_device(a, "virtio-gpu-pci", "gpu", SLOT_GPU);
-		add_plain_device(a, "qemu-xhci", "usb", SLOT_XHCI);
+	}
+	if (s->display == VM_DISPLAY_VIRTIO || s->usb.n)
+		add_plain_device(a, "qemu-xhci", "usb", SLOT_XHCI);	/* the host's devices come by QMP (host_usb.h) */
+	if (s->display == VM_DISPLAY_VIRTIO) {
 		add_usb_device(a, "usb-kbd", "keyboard");
 		add_usb_device(a, "usb-tablet", "tablet");
 	}
@@ -475,11 +510,12 @@ int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_pl
 	opt(&a, "-uuid", "%s", p->uuid);
 	opt(&a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	opt(&a, "-msg", "timestamp=on");
-	add_machine(&a, s, vm_spec_accel(s, h) == VM_ACCEL_KVM);
+	add_machine(&a, s, h);
 	opt(&a, "-display", "none");
 	add_monitors(&a);
 	add_firmware(&a, s, h, p);
 	add_devices(&a, s);
+	add_memory(&a, s, h);
 	*ret = a;
 	return 0;
 }

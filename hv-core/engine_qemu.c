@@ -104,6 +104,7 @@ static void qemu_detach(struct vm *vm)
 
 	vm_agent_free(vm);
 	timer_disarm(&g->again);
+	timer_disarm(&g->memory_tell);
 	qmp_free(TAKE(g->qmp));
 	guest_change_end(g);
 	keeper_free(g->keeper);
@@ -269,6 +270,9 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->note = g->note;
 	s->question = g->question.id ? &g->question : NULL;
 	s->host_cpus = g->cpus;
+	s->memory_boot_bytes = g->memory.boot_bytes;
+	s->memory_bytes = g->memory.current_bytes;
+	s->memory_as_of_usec = g->memory_usec;
 }
 
 /* What is asked of the monitor, and what its yes means. */

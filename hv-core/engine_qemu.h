@@ -3,6 +3,7 @@
 #pragma once
 #include "engine.h"
 #include "keeper.h"
+#include "memory.h"
 #include "qmp.h"
 
 struct guest {
@@ -20,6 +21,10 @@ struct guest {
 	char *note;			/* owned; NULL: nothing to say */
 	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
 	struct vm_question question;	/* id 0: none */
+	struct memory memory;
+	int64_t memory_usec;		/* when current_bytes was heard */
+	struct timer memory_tell;	/* armed: told a moment ago */
+	bool memory_news;		/* something is to be told when that is over */
 	char *cpus;			/* owned: of the host, where it was seen to run; NULL: not known */
 };
 
@@ -36,3 +41,7 @@ void guest_change(struct vm *vm, struct vm_op *op, const struct hot_step *s, con
 void guest_unplugged(struct guest *g, json_t *data);	/* DEVICE_DELETED */
 void guest_change_end(struct guest *g);			/* the guest is let go: what is under way ends as interrupted */
 void guest_lost(struct guest *g, const char *why);	/* something runs, and it is not known what */
+/* engine_qemu_memory.c */
+void guest_memory_ask(struct guest *g);
+void guest_memory_ballooned(struct guest *g, json_t *data);	/* BALLOON_CHANGE */
+void guest_memory_plugged(struct guest *g, json_t *data);	/* MEMORY_DEVICE_SIZE_CHANGE */

@@ -159,6 +159,7 @@ static void on_ready(void *arg)
 	qmp_call(g->qmp, "query-chardev", NULL, -1, g->vm->vms->how.answer_usec, on_chardevs, g);
 	if (!g->accel)
 		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
+	guest_memory_ask(g);
 	guest_ask_status(g);
 }
 
@@ -202,7 +203,7 @@ static void on_resume(struct guest *g, json_t *data)
 }
 
 /* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. quiet:
- * fn tells what there is to tell. */
+ * fn tells by itself what there is to tell. */
 static const struct {
 	const char *name;
 	enum vm_event seen;
@@ -218,6 +219,8 @@ static const struct {
 	{ "GUEST_PANICKED", VM_NEVENTS, on_panic },
 	{ "VSERPORT_CHANGE", VM_NEVENTS, on_port, true },
 	{ "DEVICE_DELETED", VM_NEVENTS, guest_unplugged },
+	{ "BALLOON_CHANGE", VM_NEVENTS, guest_memory_ballooned, .quiet = true },
+	{ "MEMORY_DEVICE_SIZE_CHANGE", VM_NEVENTS, guest_memory_plugged, .quiet = true },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)
@@ -231,7 +234,7 @@ static void on_event(void *arg, const char *name, json_t *data)
 			events[i].fn(g, data);
 		if (events[i].seen == VM_NEVENTS && !events[i].quiet)
 			vm_noted(g->vm);
-		else if (!events[i].quiet)
+		else if (events[i].seen != VM_NEVENTS)
 			vm_saw(g->vm, events[i].seen, NULL);
 		return;
 	}

@@ -6,6 +6,7 @@
 #include "cputype.h"
 #include "host.h"
 #include "mem.h"
+#include "memory.h"
 #include "place.h"
 #include "spec.h"
 #include "text.h"
@@ -190,11 +191,44 @@ static int check_core_type(const struct vm_spec *s, const struct host *h, struct
 	return err_hint(e, "leave core_type out, or choose of: %s", kinds.data);
 }
 
-static int check_memory(const struct vm_spec *s, const struct host *h, struct err *e)
+/* The most that so many address bits hold. A guest's memory begins at 1 GiB; what can be plugged in begins at a whole GiB,
+ * and takes whole ones. */
+static uint64_t most_addressable(const struct vm_spec *s, unsigned bits, bool grows)
+{
+	uint64_t end = 1ull << bits, boot_end = (GIB + s->memory_bytes + GIB - 1) / GIB * GIB;
+
+	if (!grows)
+		return end - GIB;
+	return end > boot_end ? s->memory_bytes + (end - boot_end) : s->memory_bytes;
+}
+
+static int check_memory_fits(const struct vm_spec *s, const struct host *h, bool grows, struct err *e)
 {
 	bool kvm = vm_spec_accel(s, h) == VM_ACCEL_KVM;
 	unsigned bits = kvm ? h->kvm.ipa_bits : s->cpu_model ? cputype_tcg_bits(s->cpu_model) : 0;
+	const char *field = grows ? "/memory_max_bytes" : "/memory_bytes";
+	uint64_t bytes = grows ? s->memory_bytes + memory_hot_bytes(s, h) : s->memory_bytes;
 	char want[24], most[24];
+
+	text_size_format(grows ? s->memory_max_bytes : bytes, want);
+	if (bits && bits < 64 && bytes > most_addressable(s, bits, grows)) {
+		text_size_format(most_addressable(s, bits, grows), most);
+		fail_at(e, field, "%s of memory is more than the %s that %u address bits of %s can hold", want, most, bits,
+			kvm ? "this host's KVM" : s->cpu_model);
+		return err_hint(e, "devices take the first GiB of a guest's addresses%s; give it at most %s",
+				grows ? ", and what it can grow by begins at a whole one" : "", most);
+	}
+	if (h->memory_bytes && (grows ? s->memory_max_bytes : bytes) > h->memory_bytes) {
+		text_size_format(h->memory_bytes, most);
+		fail_at(e, field, "%s of memory is more than this host has (%s)", want, most);
+		return err_hint(e, "give it less: the host itself and other VMs need some too");
+	}
+	return 0;
+}
+
+static int check_memory(const struct vm_spec *s, const struct host *h, struct err *e)
+{
+	int r;
 
 	if (!s->memory_bytes)
 		return fail_at(e, "/memory_bytes", "a VM needs memory");
@@ -202,20 +236,8 @@ static int check_memory(const struct vm_spec *s, const struct host *h, struct er
 		fail_at(e, "/memory_max_bytes", "it can't be less than memory_bytes");
 		return err_hint(e, "0: memory cannot grow while the VM runs");
 	}
-	text_size_format(s->memory_bytes, want);
-	/* The virt machine's memory begins at 1 GiB. */
-	if (bits && bits < 64 && s->memory_bytes + GIB > 1ull << bits) {
-		text_size_format((1ull << bits) - GIB, most);
-		fail_at(e, "/memory_bytes", "%s of memory is more than the %s that %u address bits of %s can hold", want, most,
-			bits, kvm ? "this host's KVM" : s->cpu_model);
-		return err_hint(e, "devices take the first GiB of a guest's addresses; give it at most %s", most);
-	}
-	if (h->memory_bytes && s->memory_bytes > h->memory_bytes) {
-		text_size_format(h->memory_bytes, most);
-		fail_at(e, "/memory_bytes", "%s of memory is more than this host has (%s)", want, most);
-		return err_hint(e, "give it less: the host itself and other VMs need some too");
-	}
-	return 0;
+	r = check_memory_fits(s, h, false, e);
+	return r || !s->memory_max_bytes ? r : check_memory_fits(s, h, true, e);
 }
 
 static int check_firmware(const struct vm_spec *s, struct err *e)

@@ -126,6 +126,8 @@ struct vm_status {
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
 	const struct vm_question *question;	/* NULL: none; borrowed until the next change */
 	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
+	uint64_t memory_boot_bytes, memory_bytes;	/* started with, the guest has now; 0: not known, or off */
+	int64_t memory_as_of_usec;
 	const struct vm_last *last;	/* never NULL; borrowed until the next change */
 };
 

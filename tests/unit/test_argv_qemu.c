@@ -357,6 +357,19 @@ TEST(gic2_older_machine_other_cpus)
 	starts("{" KERNEL("idle") ",'accel':'tcg','cpu_model':'neoverse-n1','cpus':9," RAM "}");
 }
 
+TEST(memory_that_grows)
+{
+	struct run r;
+
+	if (!start(&r, "{" KERNEL("idle") ",'display':'none'," RAM ",'memory_max_bytes':1073741824,"
+		       "'usb':{'stick':{'port':'1-1'}}}"))
+		return;
+	handshake(&r, "\"status\": \"running\"");
+	say(r.qmp, "{\"execute\":\"query-memory-devices\"}\n");
+	ok(read_until(r.qmp, "\"max-size\": 939524096", 10));
+	stop(&r);
+}
+
 TEST(most_devices)
 {
 	char config[4096];

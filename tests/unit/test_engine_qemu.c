@@ -480,7 +480,8 @@ static struct vm_launch *impostor(const char *script)
 {
 	AUTO_FREE char *code = xasprintf("import socket, time, json\ns = socket.socket(fileno=10); s.setblocking(True)\n"
 		"def answer(c, r):\n m = json.loads(c.recv(4096)); c.sendall(json.dumps({'return': r, 'id': m['id']}).encode() + b'\\n')\n"
-		"def greet():\n c = s.accept()[0]; c.sendall(b'{\"QMP\": {}}\\n'); answer(c, {}); return c\n%s\ntime.sleep(60)\n", script);
+		"def greet():\n c = s.accept()[0]; c.sendall(b'{\"QMP\": {}}\\n'); answer(c, {}); return c\n"
+		"def memory(c): answer(c, {'base-memory': 33554432}); answer(c, []); answer(c, {'actual': 16777216})\n%s\ntime.sleep(60)\n", script);
 	const char *argv[] = { "/usr/bin/python3", "-c", code, NULL };
 	struct vm_launch *l = launch("virt");
 
@@ -491,7 +492,7 @@ static struct vm_launch *impostor(const char *script)
 	return l;
 }
 
-#define UP "c = greet(); answer(c, []); answer(c, {'enabled': False}); answer(c, {'status': 'running'})\n"
+#define UP "c = greet(); answer(c, []); answer(c, {'enabled': False}); memory(c); answer(c, {'status': 'running'})\n"
 
 TEST(a_monitor_that_turns_hostile)
 {
@@ -511,7 +512,7 @@ TEST(a_lost_monitor_is_connected_again)
 	w.round = 60000000;
 	if (!begin())
 		return;
-	OK(vm_start(w.vm, impostor(UP "c.close(); c = greet(); answer(c, []); answer(c, {'status': 'paused'})\n"), on_done, NULL, &e_));
+	OK(vm_start(w.vm, impostor(UP "c.close(); c = greet(); answer(c, []); memory(c); answer(c, {'status': 'paused'})\n"), on_done, NULL, &e_));
 	eq_int(vm_state(w.vm), VM_RUNNING);
 	turn_for(200);
 	ok(!ASK(vm_reset(w.vm, on_done, NULL, &e_)));
@@ -533,6 +534,8 @@ TEST(why_a_guest_is_paused)
 		"answer(c, {})\n"
 		"say('SHUTDOWN', {'guest': True, 'reason': 'guest-reset'})\n"), on_done, NULL, &e_));
 	IS(VM_PAUSED);
+	eq_int(status().memory_boot_bytes, 32 << 20);
+	eq_int(status().memory_bytes, 16 << 20);
 	ok(until(status().question, 3000));
 	eq_str(status().question->device, "data");
 	eq_str(status().note, "the disk data has no space left on its datastore: make room, then retry");
