@@ -303,6 +303,7 @@ void task_step_end(struct task *t, const struct err *e)
 	t->run = NULL;
 	t->cancelled = NULL;
 	t->vm_changed = NULL;
+	t->bytes = (struct task_bytes){};
 	timer_disarm(&t->deadline);
 	if (t->c->stopping)
 		return;
@@ -321,8 +322,6 @@ void task_step_end(struct task *t, const struct err *e)
 	t->share = 0;
 	advance(t, t->step + 1);
 }
-
-void task_share(struct task *t, double share) { t->share = share; }
 
 /* ---- a task that follows another on the same VM: its row is in the transaction that ends the first */
 

@@ -43,6 +43,9 @@ enum task_state {
 };
 extern const char *const task_state_names[TASK_NSTATES + 1];
 
+struct task_mark { int64_t usec; uint64_t bytes; };	/* CLOCK_MONOTONIC */
+struct task_bytes { uint64_t done, total; struct task_mark marks[2]; };	/* of a step that counts bytes; marks: for the rate */
+
 struct task {
 	struct croft *c;
 	uint64_t id;
@@ -55,6 +58,8 @@ struct task {
 	enum task_state saved;		/* the same as it stands on disk: what clients are told */
 	unsigned step;
 	double share;			/* of the step, 0..1 */
+	struct task_bytes bytes;
+	int64_t told_usec;		/* when followers were told of its progress last (CLOCK_MONOTONIC) */
 	bool cancel;			/* asked for */
 	bool stuck;			/* its last save failed; it is tried again */
 	bool redone;			/* its step was begun by the croftd before */
@@ -84,7 +89,11 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
  * always needed. */
 int task_follow(struct change *ch, struct db_tx *tx, struct task *t, const struct task_kind *kind, struct err *e);
 void task_step_end(struct task *t, const struct err *e);
+/* Progress of the step that runs (task_progress.c): its share 0..1; and, where it moves bytes, how many of how many. It is
+ * told to those who follow events, at most once a second, and kept in memory only. */
 void task_share(struct task *t, double share);
+void task_bytes(struct task *t, uint64_t done, uint64_t total);
+uint64_t task_rate(const struct task *t);	/* bytes a second, over the last few seconds; 0: none are counted */
 /* Answer @r with the task: 202, or wait for its end. */
 void task_answer(struct req *r, uint64_t id);
 void api_task_list(struct req *r);
