@@ -142,12 +142,27 @@ static bool is_task(json_t *j)
 	       json_is_string(json_object_get(j, "state"));
 }
 
+static uint64_t number(json_t *j, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(j, key));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
 static void show_progress(json_t *task)
 {
 	if (!isatty(STDERR_FILENO))
 		return;
 	fprintf(stderr, "\r\033[K%s %s: %s, %d %%", member(task, "kind"), member(task, "target_name"), member(task, "step"),
-		(int)json_integer_value(json_object_get(task, "progress")));
+		(int)number(task, "progress"));
+	if (number(task, "total_bytes")) {
+		char done[24], total[24], rate[24];
+
+		text_size_format(number(task, "done_bytes"), done);
+		text_size_format(number(task, "total_bytes"), total);
+		text_size_format(number(task, "bytes_per_s"), rate);
+		fprintf(stderr, ", %s of %s, %s/s", done, total, rate);
+	}
 	fflush(stderr);
 }
 

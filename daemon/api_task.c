@@ -9,7 +9,7 @@
 #include "text.h"
 
 struct task_row {
-	uint64_t id, progress;
+	uint64_t id, progress, done_bytes, total_bytes, bytes_per_s;
 	char *kind, *target, *target_name, *user, *step, *note, *error;
 	int state;
 	bool cancellable;
@@ -26,6 +26,9 @@ static const struct field rows[] = {
 	ROW(step, F_STR, .flags = FIELD_NULLABLE, .help = "what it does right now"),
 	ROW(note, F_STR, .flags = FIELD_NULLABLE, .help = "what it waits for"),
 	ROW(progress, F_U64, .max = 100, .help = "per cent"),
+	ROW(done_bytes, F_U64, .help = "what the step has moved, where it counts bytes; else 0"),
+	ROW(total_bytes, F_U64, .help = "what it has to move, as far as it knows; 0: it counts none"),
+	ROW(bytes_per_s, F_U64, .help = "how fast, over the last seconds"),
 	ROW(cancellable, F_BOOL, .help = "DELETE ends it, and undoes what it did"),
 	ROW(created, F_TIME, .help = "when it began"),
 	ROW(finished, F_TIME, .flags = FIELD_NULLABLE, .help = "when it ended"),
@@ -98,13 +101,14 @@ void task_write(const struct task *t, uint64_t id, struct buf *out)
 		.id = id, .kind = (char *)t->kind->name, .target = (char *)t->target, .target_name = t->target_name,
 		.user = t->user, .state = t->state, .error = error, .created = t->created_usec, .finished = t->finished_usec,
 		.note = t->finished_usec ? NULL : t->note,
+		.done_bytes = t->bytes.done, .total_bytes = t->bytes.total, .bytes_per_s = task_rate(t),
 	};
 
 	write_row(&w, t->kind, t->step, t->share, &row);
 }
 
 /* While an end is being saved it is none yet: croftd may die, and the next one does the step again. */
-static void write_open(const struct task *t, struct buf *out)
+void task_write_open(const struct task *t, struct buf *out)
 {
 	struct task told = *t;
 
@@ -159,7 +163,7 @@ static void answer_begun(struct req *r, const struct task *t)
 {
 	struct buf b AUTO_BUF = BUF_INIT(64 * 1024);
 
-	write_open(t, &b);
+	task_write_open(t, &b);
 	answer_202(r, t->id, &b);
 }
 
@@ -345,7 +349,7 @@ void api_task_get(struct req *r)
 	if (t && r->wait_s) {
 		task_answer(r, id);
 	} else if (t) {
-		write_open(t, &b);
+		task_write_open(t, &b);
 		req_reply_buf(r, 200, NULL, &b);
 	} else {
 		read_tasks(r, id, 1, INT64_MAX);

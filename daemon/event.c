@@ -15,6 +15,7 @@
 #define AUDIENCES_MAX	1000
 #define KINDS_MAX	127
 #define EVENTS_PRUNE	100	/* at every so many */
+#define CREDIT_LEFT	16	/* what passes leaves the credit to what stays */
 
 #define ROW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct event_row, f), __VA_ARGS__ }
 struct event_row { uint64_t seq; int64_t time; char *kind, *target, *user, *data; };
@@ -77,7 +78,8 @@ static void write_event(struct jw *w, uint64_t seq, int64_t time, const char *ki
 			const char *data)
 {
 	jw_obj(w, NULL);
-	jw_u64(w, "seq", seq);
+	if (seq)
+		jw_u64(w, "seq", seq);
 	jw_time(w, "time", time);
 	jw_str(w, "kind", kind);
 	jw_str(w, "target", target);
@@ -89,12 +91,15 @@ static void write_event(struct jw *w, uint64_t seq, int64_t time, const char *ki
 	jw_end(w);
 }
 
+/* The number 0: one that has none. */
 static void write_frame(struct buf *b, uint64_t seq, int64_t time, const char *kind, const char *target, const char *user,
 			const char *data)
 {
 	struct jw w = JW(b);
 
-	buf_addf(b, "id: %llu\nevent: %s\ndata: ", (unsigned long long)seq, kind);
+	if (seq)
+		buf_addf(b, "id: %llu\n", (unsigned long long)seq);
+	buf_addf(b, "event: %s\ndata: ", kind);
 	write_event(&w, seq, time, kind, target, user, data);
 	buf_adds(b, "\n\n");
 }
@@ -247,6 +252,32 @@ void event_publish(struct croft *c, const struct event *e)
 		if (sees(r->who.perms, req_query(r, "kinds", kinds) ?: "", e->kind)) {
 			list_remove(&r->in_wait);
 			poll_answer(r);
+		}
+	}
+}
+
+void event_pass(struct croft *c, const char *kind, const char *target, const char *user, const struct buf *data)
+{
+	struct buf frame AUTO_BUF = BUF_INIT(DOOR_INLINE);
+	struct audience *a;
+	char key[24];
+
+	for (size_t i = 0; (a = map_next(c->events->audiences, &i, NULL)); ) {
+		if (!sees(a->perms, a->kinds, kind))
+			continue;
+		if (!frame.len)
+			write_frame(&frame, 0, now_usec(), kind, target, user, data->data);
+		for (struct front *f = NULL; !frame.over && (f = fronts_next(c->fronts, f)); ) {
+			struct map *m = at(f, false);
+			struct following *fo = m ? map_get(m, id_key(a->id, key)) : NULL;
+
+			if (!fo || fo->gap || *front_credit(f) < CREDIT_LEFT)
+				continue;
+			struct door_event ev = { .audience = a->id, .seq = fo->last, .previous = fo->last,
+						 .frame = { frame.data, frame.len } };
+
+			--*front_credit(f);
+			front_send(f, DOOR_EVENT, 0, &ev, NULL, 0);
 		}
 	}
 }

@@ -31,6 +31,8 @@ int event_insert(struct db_tx *tx, struct event *e, struct err *err);
 void event_publish(struct croft *c, const struct event *e);
 /* croftd's own event, without another change. @json is copied. */
 void event_post(struct croft *c, const char *kind, const char *target, const char *json, size_t n);
+/* Something that passes: told to those who follow right now, without a number, and not kept. */
+void event_pass(struct croft *c, const char *kind, const char *target, const char *user, const struct buf *data);
 uint64_t events_last(const struct croft *c);
 /* What a permission is needed to see an event of this kind. */
 enum perm event_perm(const char *kind);

@@ -304,6 +304,7 @@ void task_step_end(struct task *t, const struct err *e)
 	t->run = NULL;
 	t->cancelled = NULL;
 	t->vm_changed = NULL;
+	t->bytes = (struct task_bytes){};
 	timer_disarm(&t->deadline);
 	if (t->c->stopping)
 		return;
@@ -322,8 +323,6 @@ void task_step_end(struct task *t, const struct err *e)
 	t->share = 0;
 	advance(t, t->step + 1);
 }
-
-void task_share(struct task *t, double share) { t->share = share; }
 
 void task_note(struct task *t, const char *note)
 {

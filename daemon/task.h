@@ -46,6 +46,9 @@ enum task_state {
 };
 extern const char *const task_state_names[TASK_NSTATES + 1];
 
+struct task_mark { int64_t usec; uint64_t bytes; };	/* CLOCK_MONOTONIC */
+struct task_bytes { uint64_t done, total; struct task_mark marks[2]; };	/* of a step that counts bytes; marks: for the rate */
+
 struct task {
 	struct croft *c;
 	uint64_t id;
@@ -59,6 +62,8 @@ struct task {
 	unsigned step;
 	double share;			/* of the step, 0..1 */
 	char *note;			/* owned: what it waits for, for people, or NULL */
+	struct task_bytes bytes;
+	int64_t told_usec;		/* when followers were told of its progress last (CLOCK_MONOTONIC) */
 	bool cancel;			/* asked for */
 	bool stuck;			/* its last save failed; it is tried again */
 	bool redone;			/* its step was begun by the croftd before */
@@ -89,9 +94,13 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
  * always needed. */
 int task_follow(struct change *ch, struct db_tx *tx, struct task *t, const struct task_kind *kind, struct err *e);
 void task_step_end(struct task *t, const struct err *e);
+/* Progress of the step that runs (task_progress.c): its share 0..1; and, where it moves bytes, how many of how many. It is
+ * told to those who follow events, at most once a second, and kept in memory only. */
 void task_share(struct task *t, double share);
 void task_note(struct task *t, const char *note);	/* copied; who follows the events is told when it is another one */
 struct task *task_of_host(const struct croft *c);	/* that is under way, or NULL */
+void task_bytes(struct task *t, uint64_t done, uint64_t total);
+uint64_t task_rate(const struct task *t);	/* bytes a second, over the last few seconds; 0: none are counted */
 /* Answer @r with the task: 202, or wait for its end. */
 void task_answer(struct req *r, uint64_t id);
 void api_task_list(struct req *r);

@@ -73,7 +73,7 @@ static void folder_undo(struct task *t)
 
 /* ---- disks, one after the other */
 
-struct walk { struct task *t; size_t at; struct volume_copy *copy; };
+struct walk { struct task *t; size_t at; struct volume_copy *copy; uint64_t copied, total; };	/* bytes: of the copies before; of this one */
 
 static void disk_next(struct walk *w);
 static void walk_end(struct walk *w, const struct err *e)
@@ -117,6 +117,8 @@ static void disk_made(void *arg, const struct err *e)
 	char path[DSPATH_MAX + 1];
 
 	w->copy = NULL;
+	w->copied += w->total;
+	w->total = 0;
 	w->t->cancelled = NULL;
 	if (e) {
 		walk_end(w, e);
@@ -133,6 +135,10 @@ static void disk_progress(void *arg, unsigned permille)
 {
 	struct walk *w = arg;
 
+	if (!w->copy)
+		return;
+	w->total = volume_copy_total(w->copy);
+	task_bytes(w->t, w->copied + w->total / 1000 * permille, w->copied + w->total);
 	task_share(w->t, ((double)w->at + permille / 1000.0) / (double)w->t->vm->spec.disks.n);
 }
 

@@ -327,7 +327,7 @@ static void add_agent(struct argv *a)
 
 	opt(a, "-chardev", "socket,id=agent,fd=%d,server=on,wait=off", take_fd(a, ARGV_FD_AGENT, NULL, true));
 	device_begin(&j, "virtio-serial-pci", "vserial", NULL);
-	pci_addr(&j, SLOT_VSERIAL);
+	pci_addr(&j, SLOT_VSERIAL, NULL);
 	jw_u64(&j.w, "max_ports", 4);
 	json_end(&j, a, "-device");
 	device_begin(&j, "virtserialport", "agent", NULL);

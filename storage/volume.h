@@ -33,6 +33,7 @@ struct volume_source {
  * ERR_CANCELLED, or success when it was too late. The handle is gone when done is called. */
 struct volume_copy *volume_copy(struct datastore *ds, const struct volume_new *v, const struct volume_source *from,
 				void (*progress)(void *arg, unsigned permille), storage_done done, void *arg);
+uint64_t volume_copy_total(const struct volume_copy *c);	/* bytes that progress counts; 0: not known yet */
 void volume_copy_cancel(struct volume_copy *c);
 
 /* Make it larger, by qemu-img; only while no VM has it open (QEMU's lock tells). Smaller is refused, equal is success. */

@@ -19,7 +19,7 @@
 #include "volfile.h"
 #include "volume.h"
 
-#define PIECE			(64ull << 20)
+#define PIECE			(8ull << 20)	/* between two looks at whether it was cancelled */
 #define PROGRESS_USEC		500000
 #define DEADLINE_USEC(bytes)	(600 * 1000000ull + (bytes) / 2)	/* ten minutes, and 2 MB/s */
 
@@ -338,6 +338,8 @@ struct volume_copy *volume_copy(struct datastore *ds, const struct volume_new *v
 	stage(c, from->ds, from->path, 0, open_work, open_done);
 	return c;
 }
+
+uint64_t volume_copy_total(const struct volume_copy *c) { return c->info.virtual_bytes; }
 
 void volume_copy_cancel(struct volume_copy *c)
 {

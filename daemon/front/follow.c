@@ -13,6 +13,7 @@ enum { BUCKETS = 64, FRAME_MAX = 1 << 20, HEARTBEAT_USEC = 15000000 };
 struct frame {			/* one event; held by the ring and by those who are at it */
 	unsigned refs;
 	bool gone;		/* out of the ring; next is void */
+	bool passing;		/* it has no number: seq is that of the event before it */
 	uint64_t seq;
 	struct frame *next;
 	size_t n;
@@ -111,18 +112,21 @@ static void join_audience(struct follower *f, uint64_t id, uint64_t from)
 static void append(struct audience *a, const struct door_event *e, const char *p, size_t n)
 {
 	struct frame *f;
+	bool passing = e->previous == e->seq;
 
-	if (e->previous > a->newest) {		/* events were lost on the way: whoever has not seen them asks again */
+	if (passing && (!n || e->seq > a->newest))
+		return;				/* what comes before it got lost */
+	if (!passing && e->previous > a->newest) {		/* events were lost on the way: whoever has not seen them asks again */
 		while (a->first)
 			evict(a);
 		/* Not beyond this event: who asks again follows from here on, and would have to ask for ever. */
 		a->base = e->previous < e->seq ? e->previous : n ? e->seq - 1 : e->seq;
 	}
-	a->newest = e->seq;
+	a->newest = passing ? a->newest : e->seq;
 	if (!n)
 		return;				/* it only told of the gap */
 	f = xmalloc(sizeof(*f) + n);
-	*f = (struct frame){ .refs = 1, .seq = e->seq, .n = n };
+	*f = (struct frame){ .refs = 1, .seq = a->newest, .passing = passing, .n = n };
 	memcpy(f->data, p, n);
 	*(a->last ? &a->last->next : &a->first) = f;
 	a->last = f;
@@ -163,7 +167,7 @@ static bool step(struct follower *f)
 		exchange_tell(f->x, DOOR_AGAIN, &(struct door_again){ after }, NULL, 0);
 		return false;
 	}
-	while (next && next->seq <= f->seq)
+	while (next && (next->passing ? next->seq < f->seq : next->seq <= f->seq))
 		next = next->next;
 	if (!next)
 		return false;

@@ -70,7 +70,7 @@ struct door_follow {		/* the client becomes a follower: SSE. fd 0 (optional): a 
 };
 struct door_event {		/* one SSE frame for everybody in an audience */
 	/* previous: the audience's event before; another means a gap, UINT64_MAX one of unknown size. A gap at the end,
-	 * up to seq, has an empty frame. */
+	 * up to seq, has an empty frame. previous = seq: a frame without a number, for those who are up to date. */
 	uint64_t audience, seq, previous;
 	struct door_bytes frame;
 };

@@ -171,8 +171,9 @@ class Client:
         ticket = self.post(f"/vms/{vm}/console", {"kind": kind})
         return Console(self.websocket(ticket["url"]))
 
-    def events(self, after=None, query=""):
-        """Follows the events (SSE), from now on: a generator of (id, kind, data). Close it to leave."""
+    def events(self, after=None, query="", passing=False):
+        """Follows the events (SSE), from now on: a generator of (id, kind, data). Close it to leave. With passing also
+        what has no number (id None)."""
         connection = self.connection()
         headers = {**self.headers, "Accept": "text/event-stream"}
         if after is not None:
@@ -180,10 +181,10 @@ class Client:
         connection.request("GET", f"/api/v1/events{query}", headers=headers)
         response = connection.getresponse()
         assert response.status == 200, Answer(response)
-        return self.read_events(connection, response)
+        return self.read_events(connection, response, passing)
 
     @staticmethod
-    def read_events(connection, response):
+    def read_events(connection, response, passing=False):
         with contextlib.closing(connection):
             event = {}
             for line in iter(response.readline, b""):
@@ -191,7 +192,7 @@ class Client:
                 if name:
                     event[name] = value
                 elif event:
-                    if "data" in event:
+                    if "data" in event and ("id" in event or passing):
                         yield event.get("id"), event.get("event"), json.loads(event["data"])
                     event = {}
 

@@ -1,4 +1,5 @@
 """Tasks: listed, waited for, cancelled, told when they fail. The one that can be held is the copying of a large disk."""
+import contextlib
 import os
 import subprocess
 import threading
@@ -83,14 +84,47 @@ def test_progress_grows(api, copying):
     assert seen == sorted(seen) and len(set(seen)) > 2, seen
 
 
+def test_bytes_and_rate(api, copying):
+    seen = []
+
+    def done():
+        task = api.get(f"/tasks/{copying['id']}")
+        seen.append((task["done_bytes"], task["total_bytes"], task["bytes_per_s"]))
+        return task["state"] == "done"
+    wait_for("it is copied", done, 60)
+    moving = [s for s in seen if s[1]]
+    assert {total for _, total, _ in moving} == {1 << 30} and all(0 <= done <= total for done, total, _ in moving)
+    assert [s[0] for s in moving] == sorted(s[0] for s in moving) and max(rate for _, _, rate in moving) > 1 << 20
+    assert seen[-1] == (0, 0, 0)                        # nothing is moved any more
+
+
+def test_progress_passes_those_who_follow(croft, api, name, large):
+    """Without a number, and kept nowhere; who wants other kinds is spared."""
+    with contextlib.closing(croft.client().events(passing=True)) as all_, \
+            contextlib.closing(croft.client().events(query="?kinds=task.finished", passing=True)) as ends:
+        task = api.request("POST", "/vms", {"name": name, "config": tiny.config(disks={"system": {"source": large}})}).json
+        seen = []
+        for number, kind, event in all_:
+            if kind == "task.progress" and event["target"] == task["target"]:
+                assert number is None and "seq" not in event and event["data"]["id"] == task["id"]
+                seen.append(event["data"]["progress"])
+            if kind == "task.finished" and event["target"] == task["target"]:
+                break
+        assert seen and seen == sorted(seen)
+        assert next(ends)[1] == "task.finished"
+    assert not [e for e in api.get("/events?kinds=task.progress")["items"]]
+
+
 def test_cancel_undoes_all(croft, api, name, copying):
     answer = api.request("DELETE", f"/tasks/{copying['id']}", None, {"Prefer": "wait=30"})
     assert answer.status == 200, answer
     assert answer.json["state"] == "cancelled" and answer.json["error"]["type"] == "/problems/cancelled"
     assert api.request("GET", f"/vms/{name}").status == 404
     assert not os.path.exists(f"{croft.home}/datastores/local/{name}")
-    children = subprocess.run(["ps", "-o", "args=", "--ppid", str(croft.process.pid)], stdout=subprocess.PIPE, check=False).stdout
-    assert b"qemu-img" not in children
+
+    def children():
+        return subprocess.run(["ps", "-o", "args=", "--ppid", str(croft.process.pid)], stdout=subprocess.PIPE, check=False).stdout
+    wait_for("qemu-img is gone, and buried", lambda: b"qemu-img" not in children())
     problem = api.problem(409, "DELETE", f"/tasks/{copying['id']}")
     assert "is over: it is cancelled" in problem["detail"] and problem["hint"]
 

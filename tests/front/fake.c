@@ -10,6 +10,7 @@
  *	/api/never		nothing
  *	/api/withdraw		WITHDRAW
  *	/api/follow		FOLLOW audience 7 from ?N		/api/post: EVENT of ?BYTES; /api/gap: skips a number; /api/lost: tells so
+ *				/api/pass: a frame without a number, "passing"
  *	/api/join		JOIN with an echo, protocol "binary"	/api/flood: JOIN with endless bytes
  *	/api/renew		CERTIFICATE with a new one, then with junk
  *
@@ -251,12 +252,19 @@ static void on_lost(uint64_t id, const struct door_request *r)
 	reply_text(id, 200, "posted\n");
 }
 
+static void on_pass(uint64_t id, const struct door_request *r)
+{
+	door_send(door, DOOR_EVENT, 0, &(struct door_event){ .audience = 7, .seq = last_event, .previous = last_event,
+		.frame = { "data: passing\n\n", 15 } }, NULL, 0);
+	reply_text(id, 200, "posted\n");
+}
+
 static const struct { const char *path; void (*fn)(uint64_t id, const struct door_request *r); } routes[] = {
 	{ "/api/hello", on_hello_request }, { "/api/head", on_head }, { "/api/refuse", on_refuse }, { "/api/echo", on_collect },
 	{ "/api/small", on_collect }, { "/api/large", on_large }, { "/api/store", on_store }, { "/api/send", on_send },
 	{ "/api/send-dead", on_send_dead }, { "/api/never", on_never }, { "/api/withdraw", on_withdraw },
 	{ "/api/follow", on_follow }, { "/api/post", on_post }, { "/api/gap", on_gap }, { "/api/lost", on_lost }, { "/api/join", on_join },
-	{ "/api/flood", on_join }, { "/api/renew", on_renew },
+	{ "/api/pass", on_pass }, { "/api/flood", on_join }, { "/api/renew", on_renew },
 };
 
 static void on_request(uint64_t id, const struct door_request *r)

@@ -85,6 +85,39 @@ TEST(a_gap_is_asked_for)
 	rig_stop();
 }
 
+/* What has no number comes in its place, once, and nothing is asked for because of it. */
+TEST(what_passes)
+{
+	rig_start(&(struct rig_how){ 0 });
+	struct client *a = follow(UNIX);
+	post("/api/pass");		/* nothing before it */
+	ok(client_wait_for(a, "data: passing\n\n"));
+	post("/api/post");
+	post("/api/pass");
+	post("/api/pass");
+	post("/api/post");
+	ok(client_wait_for(a, "id: 12\ndata: \n\n"));
+	char *first = memmem(a->buf, a->n, "id: 11\n", 7), *at = first;
+	unsigned passed = 0;
+
+	while (at && (at = memmem(at, a->n - (size_t)(at - a->buf), "passing", 7))) {
+		passed++;
+		at++;
+	}
+	eq_int(passed, 2);
+	eq_int(rig->again, 0);
+	struct client *b = follow(TLS);	/* it may be told again of what is no news, and sees what comes */
+	post("/api/gap");
+	ok(client_wait_for(a, "data: missed after 12\n\n"));
+	post("/api/pass");
+	post("/api/post");
+	ok(client_wait_for(b, "id: 15\n"));
+	ok(client_wait_for(a, "id: 15\n"));
+	client_close(a);
+	client_close(b);
+	rig_stop();
+}
+
 /* One that doesn't read holds the audience: the others ask once all the same, not for ever. */
 TEST(a_gap_is_asked_for_once)
 {

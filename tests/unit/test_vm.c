@@ -130,7 +130,19 @@ TEST(the_table_for_the_docs)
 
 	/* ARCHITECTURE.md shows this table; the tests run at the top of the tree. */
 	eq_int(file_read_at(AT_FDCWD, "ARCHITECTURE.md", 1 << 20, &text, &n), 0);
-	ok(text && strstr(text, b.data));
+	const char *at = text ? strstr(text, "| state | start |") : NULL, *after = at ? strstr(at, "\n## ") : NULL;
+
+	ok(after);
+	if (after && getenv("GOLDEN_ACCEPT")) {
+		AUTO_BUF struct buf doc = BUF_INIT(1 << 20);
+
+		buf_add(&doc, text, (size_t)(at - text));
+		buf_adds(&doc, b.data);
+		buf_adds(&doc, after);
+		eq_int(file_publish_at(AT_FDCWD, "ARCHITECTURE.md", doc.data, doc.len, 0644), 0);
+	} else {
+		ok(text && strstr(text, b.data));
+	}
 	free(text);
 }
 

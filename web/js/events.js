@@ -25,7 +25,7 @@ export function followEvents(on) {
 			if (message.state === 'live' && !wasFresh)
 				fresh();
 		} else if (message.event) {
-			lastId = message.event.seq;
+			lastId = message.event.seq ?? lastId;	// what passes has no number
 			on.event(message.event);
 		} else if (message.fresh) {
 			fresh();

@@ -1,17 +1,21 @@
 // task_table.js: tasks as rows, with their progress, their problem, and a way to cancel them.
 import { html, useState } from './lib.js';
 import { del } from './api.js';
-import { Ago, span } from './format.js';
+import { Ago, bytes, span } from './format.js';
 import { Icon } from './icons.js';
 import { link } from './router.js';
 import { can, findVm, isUnderWay } from './store.js';
 import { taskStateWords, taskWords } from './task_words.js';
 import { told } from './toasts.js';
 
+// Where a step counts bytes.
+const moved = task => !task.total_bytes ? '' : `, ${bytes(task.done_bytes)} of ${bytes(task.total_bytes)}${
+	task.bytes_per_s ? `, ${bytes(task.bytes_per_s)}/s` : ''}`;
+
 function Result({ task }) {
 	if (isUnderWay(task))
 		return html`<div class="progress"><progress max="100" value=${task.progress} aria-label="Progress"></progress>
-			<span class="cut">${task.state === 'undoing' ? 'Undoing: ' : ''}${task.step ?? ''}</span></div>`;
+			<span class="cut">${task.state === 'undoing' ? 'Undoing: ' : ''}${task.step ?? ''}${moved(task)}</span></div>`;
 	return html`<span class="result" data-state=${task.state}><${Icon} name=${{ done: 'check', failed: 'alert' }[task.state] ?? 'close'} />
 		<span class="cut">${task.error?.detail && task.state !== 'done' ? task.error.detail : taskStateWords[task.state] ?? task.state}</span></span>`;
 }
