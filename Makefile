@@ -108,6 +108,10 @@ check:			## build with warnings as errors, run all tests: make check ONLY="unit 
 	@packaging/install-deps check
 	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests test-images $(NODE_MODULES)
 	@O=$O tests/run $(ONLY)
+soak:			## kill croftd, fronts and croft-vms at COUNT random instants under a mixed load; CROFT_SEED=N repeats one
+	@packaging/install-deps check
+	@$(MAKE) --no-print-directory -s $(JOBS) all
+	@O=$O tests/fault/soak $(or $(COUNT),1000)
 clean-root:		## both commands of the README on a fresh Debian 12 (as root; tests/clean-root/run tells more)
 	@tests/clean-root/run
 golden-accept:		## write the expected outputs of the tests anew; read the diff before you commit it
@@ -153,7 +157,7 @@ clean:			## remove everything that was built
 	rm -rf build build-*
 
 # ---- the demo guest (Debian's arm64 kernel and busybox), Debian's installer, a UEFI disk and CD for the tests ----
-.PHONY: guest demo-installer test-images golden-accept clean-root install deb
+.PHONY: guest demo-installer test-images golden-accept soak clean-root install deb
 guest: $(GUEST)/initrd.gz		## the demo guest's kernel and initramfs, in build/guest
 demo-installer: all $(GUEST)/installer/initrd.gz	## add a VM that runs Debian's own installer to the croftd of make run
 	@CROFT_HOME=$(HOME_DIR) packaging/guest/add-installer $O/vmctl $(GUEST)/installer
@@ -174,11 +178,12 @@ $(GUEST)/agent.gz: packaging/guest/agent packaging/guest/fetch $(GUEST)/initrd.g
 $(GUEST)/uefi.qcow2: packaging/guest/uefi-image $(GUEST)/initrd.gz
 	@packaging/guest/uefi-image $(GUEST)
 
-# --- croftd for tests/fault: one that dies or fails where it is told to
-$O/faults/task.o: daemon/task.c | $(BEFORE)
+# --- croftd for tests/fault: one that dies or fails where it is told to, and believes what it is told of clocks and pids
+FAULTY := daemon/task daemon/fault hv-core/base/world
+$O/faults/%.o: %.c | $(BEFORE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(addprefix -I,$(INC.daemon)) -DCROFT_FAULTS -MMD -MP -c -o $@ $<
-$O/faults/croftd: $O/faults/task.o $(filter-out $O/daemon/task.o,$(call obj,daemon hv-core storage net)) $(BASE)
+$O/faults/croftd: $(FAULTY:%=$O/faults/%.o) $(filter-out $(FAULTY:%=$O/%.o),$(call obj,daemon hv-core storage net)) $(BASE)
 	$(CC) $(LDFLAGS) -o $@ $^ -ljansson -lsystemd -lsqlite3 -lcrypt -lgnutls -lpthread
 # and a disk that fails where it is told to, and one that is written down
 FAULT_LIBS := $(patsubst tests/%.c,$O/tests/%.so,$(wildcard tests/fault/*.c))

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "access_state.h"
 #include "cookie.h"
@@ -305,7 +306,7 @@ static int identify_session(struct access *a, const char *cookie, struct who *re
 	s->expires = now + SESSION_IDLE_USEC;
 	if (s->expires > s->created + SESSION_LIFE_USEC)
 		s->expires = s->created + SESSION_LIFE_USEC;
-	if (now - s->written >= SESSION_WRITE_USEC) {
+	if (llabs(now - s->written) >= SESSION_WRITE_USEC) {
 		s->written = now;
 		row_write(a, s->hash, s->expires);
 	}

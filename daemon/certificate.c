@@ -23,7 +23,7 @@ static int describe(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
 {
 	uint8_t serial[16], loop4[4] = { 127, 0, 0, 1 }, loop6[16] = { [15] = 1 };
 	char host[256] = "croft";
-	time_t now = time(NULL);
+	time_t now = now_usec() / 1000000;
 
 	gethostname(host, sizeof host - 1);
 	gnutls_rnd(GNUTLS_RND_NONCE, serial, sizeof serial);

@@ -50,11 +50,11 @@ static int change_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	for (unsigned i = 0; r >= 0 && i < ch->nevents; i++)
 		r = event_insert(tx, &ch->events[i], e);
 	if (r >= 0 && w->key)
-		r = db_exec(tx, e, "DELETE FROM idempotency WHERE created < ?", "i", now_usec() - KEY_AGE_USEC);
+		r = db_exec(tx, e, "DELETE FROM idempotency WHERE created < ?", "i", steady_usec() - KEY_AGE_USEC);
 	if (r >= 0 && w->key)
 		r = db_exec(tx, e, "INSERT INTO idempotency (user, key, request, status, headers, body, task, created)"
 			    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", "sssissii", w->user, w->key, w->request_hash,
-			    (int64_t)ch->status, ch->headers.data, ch->answer.data, (int64_t)ch->task, now_usec());
+			    (int64_t)ch->status, ch->headers.data, ch->answer.data, (int64_t)ch->task, steady_usec());
 	return r < 0 ? r : 0;
 }
 
@@ -167,7 +167,7 @@ static int lookup_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	struct lookup *l = (struct lookup *)j;
 	struct db_rows *rows;
 	int r = db_query(tx, &rows, e, "SELECT request, status, headers, body, task FROM idempotency"
-			 " WHERE user = ? AND key = ? AND created > ?", "ssi", l->user, l->key, now_usec() - KEY_AGE_USEC);
+			 " WHERE user = ? AND key = ? AND created > ?", "ssi", l->user, l->key, steady_usec() - KEY_AGE_USEC);
 
 	if (r < 0 || (r = db_next(rows, e)) <= 0)
 		return r;

@@ -90,7 +90,7 @@ static void api_create(struct req *r)
 		req_fail(r, &e);
 		return;
 	}
-	expire(cs, now_usec());
+	expire(cs, mono_usec());
 	if (map_len(cs->tickets) >= TICKETS_MAX) {
 		req_failf(r, ERR_UNAVAILABLE, "too many console tickets are open; they expire within a minute");
 		return;
@@ -102,10 +102,10 @@ static void api_create(struct req *r)
 	memcpy(t->vm, m->id, sizeof t->vm);
 	t->kind = in->kind;
 	t->who = r->who;
-	t->expires_usec = now_usec() + TICKET_USEC;
+	t->expires_usec = mono_usec() + TICKET_USEC;
 	map_set(cs->tickets, text, t);
 	snprintf(url, sizeof url, "/api/v1/consoles/%s", text);
-	struct console_view v = { .ticket = text, .url = url, .kind = t->kind, .expires = t->expires_usec };
+	struct console_view v = { .ticket = text, .url = url, .kind = t->kind, .expires = now_usec() + TICKET_USEC };
 
 	fields_encode(&view_fields, &v, &w, NULL);
 	req_reply_buf(r, 201, NULL, &b);
@@ -162,7 +162,7 @@ static void api_open(struct req *r)
 {
 	struct ticket *t = map_del(r->c->consoles->tickets, r->param[0]);
 
-	if (!t || t->expires_usec <= now_usec() || !access_valid(r->c, &t->who)) {
+	if (!t || t->expires_usec <= mono_usec() || !access_valid(r->c, &t->who)) {
 		struct err e = {};
 
 		fail(&e, ERR_NOT_FOUND, "there is no such console ticket, or it was used, or it is older than a minute");

@@ -291,7 +291,7 @@ static void on_end(void *arg, int wstatus, const char *said)
 {
 	struct front *f = arg;
 	struct fronts *fs = f->fs;
-	bool soon = now_usec() - f->started_usec < (int64_t)RESTART_USEC;
+	bool soon = mono_usec() - f->started_usec < (int64_t)RESTART_USEC;
 
 	if (!fs->ending && !f->leaving)
 		log_warn("croft-front ended (%s %d)%s%s", WIFSIGNALED(wstatus) ? "signal" : "exit",
@@ -336,7 +336,7 @@ static int start(struct fronts *fs, bool local, struct err *e)
 	f->fs = fs;
 	f->local = local;
 	f->credit = EVENTS_CREDIT;
-	f->started_usec = now_usec();
+	f->started_usec = mono_usec();
 	for (int i = 0; i < BUCKETS; i++)
 		list_init(&f->reqs[i]);
 	gnutls_rnd(GNUTLS_RND_KEY, f->ticket_key, sizeof f->ticket_key);

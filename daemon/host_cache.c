@@ -8,6 +8,7 @@
 #include "mem.h"
 #include "run.h"
 #include "version.h"
+#include "world.h"
 
 #define CACHE		"host.json"
 #define CACHE_MAX	(1 << 20)
@@ -35,7 +36,7 @@ static char *make_key(void)
 	struct buf b = BUF_INIT(1024);
 	char boot[37];
 
-	run_boot_id(boot);
+	boot_id(boot);
 	buf_addf(&b, "%s %s", CROFT_VERSION, boot);
 	add_stat(&b, QEMU);
 	add_stat(&b, FIRMWARE);

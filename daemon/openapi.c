@@ -192,7 +192,7 @@ static void write_parameters(struct jw *w, const struct route *r)
 		write_parameter(w, "header", "Prefer", "string", "wait=N: answer at the task's end, at most N seconds later");
 	if (r->flags & ROUTE_IF_MATCH)
 		write_parameter(w, "header", "If-Match", "string", "the ETag that was read: change nothing if it is another by now");
-	if (strcmp(r->method, "POST") == 0)
+	if (strcmp(r->method, "POST") == 0 || strcmp(r->method, "DELETE") == 0)
 		write_parameter(w, "header", "Idempotency-Key", "string", "the same request with the same key is done once");
 	jw_end(w);
 }

@@ -309,7 +309,7 @@ void req_retry(struct req *r)
 
 static void go(struct req *r)
 {
-	if (r->head.idempotency_key && strcmp(r->head.method, "POST") == 0)
+	if (r->head.idempotency_key && (strcmp(r->head.method, "POST") == 0 || strcmp(r->head.method, "DELETE") == 0))
 		idempotency_begin(r, req_retry);
 	else
 		req_retry(r);

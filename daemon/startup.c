@@ -404,7 +404,7 @@ static void load_done(struct db_job *j, const struct err *e)
 	char now[37];
 	struct err why = {};
 
-	run_boot_id(now);
+	boot_id(now);
 	if (e)
 		why = *e;
 	else if (t->cancel)
@@ -450,7 +450,7 @@ int startup_boot_work(struct db_tx *tx, struct err *e)
 {
 	char boot[37];
 
-	run_boot_id(boot);
+	boot_id(boot);
 	int r = db_exec(tx, e, "INSERT INTO settings (key, value) VALUES ('boot_id', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
 			"s", boot);
 
@@ -495,7 +495,7 @@ void startup_begin(struct croft *c)
 	struct err e = {};
 	size_t n = 0;
 
-	run_boot_id(boot);
+	boot_id(boot);
 	if (settings_get(c, "boot_id", last, &e) < 0) {
 		log_error("no VM is started with the host: %s", e.msg);
 		return;

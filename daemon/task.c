@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <signal.h>
 #include "event.h"
+#include "fault.h"
 #include "log.h"
 #include "map.h"
 #include "mem.h"
@@ -24,45 +25,6 @@ const char *const task_state_names[TASK_NSTATES + 1] = {
 #define TASKS_KEPT 10000
 
 struct tasks { struct map *open; };	/* id -> struct task */
-
-/* A test build dies or fails on purpose: CROFT_DIE_AT=vm.create:1:begin, CROFT_FAIL_AT=vm.create:1:begin. What it comes
- * by, and at first the table of all steps, it appends to CROFT_FAULT_LOG. */
-#ifdef CROFT_FAULTS
-#include <fcntl.h>
-static void fault_log(const char *line)
-{
-	int fd = getenv("CROFT_FAULT_LOG") ? open(getenv("CROFT_FAULT_LOG"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
-
-	if (fd >= 0)
-		dprintf(fd, "%s\n", line);
-	close_at(&fd);
-}
-
-static void fault_table(void)
-{
-	static const char *const recovery[] = { [STEP_REDO] = "redo", [STEP_UNDO] = "undo", [STEP_INTERRUPT] = "interrupt" };
-
-	for (const struct task_kind *const *k = task_kinds; *k; k++)
-		for (unsigned i = 0; (*k)->steps[i].name; i++) {
-			AUTO_FREE char *row = xasprintf("step %s:%u %s", (*k)->name, i, recovery[(*k)->steps[i].recovery]);
-
-			fault_log(row);
-		}
-}
-
-static bool fault(const struct task *t, const char *where)
-{
-	AUTO_FREE char *at = xasprintf("%s:%u:%s", t->kind->name, t->step, where);
-
-	fault_log(at);
-	if (getenv("CROFT_DIE_AT") && strcmp(getenv("CROFT_DIE_AT"), at) == 0)
-		kill(getpid(), SIGKILL);
-	return getenv("CROFT_FAIL_AT") && strcmp(getenv("CROFT_FAIL_AT"), at) == 0;
-}
-#else
-static void fault_table(void) {}
-static bool fault(const struct task *t, const char *where) { return false; }
-#endif
 
 static const struct step *step_of(const struct task *t) { return &t->kind->steps[t->step]; }
 
@@ -270,7 +232,7 @@ static void run_step(struct task *t)
 {
 	if (t->c->stopping)
 		return;		/* the lanes refuse everything now: the row tells the next croftd where to go on */
-	bool fails = fault(t, t->state == TASK_UNDOING ? "undo" : "begin");
+	bool fails = fault_at(t, t->state == TASK_UNDOING ? "undo" : "begin");
 
 	if (t->state == TASK_UNDOING) {
 		if (step_of(t)->undo)
@@ -308,7 +270,7 @@ void task_step_end(struct task *t, const struct err *e)
 	timer_disarm(&t->deadline);
 	if (t->c->stopping)
 		return;
-	fault(t, t->state == TASK_UNDOING ? "undone" : "end");
+	fault_at(t, t->state == TASK_UNDOING ? "undone" : "end");
 	if (t->state == TASK_UNDOING) {
 		/* An undo that fails is told and passed: the rest is undone all the same. */
 		if (e)
@@ -392,7 +354,7 @@ static void finish(struct task *t)
 	struct machine *vm = t->vm;
 	struct task *next = TAKE(t->next);
 
-	fault(t, "finished");
+	fault_at(t, "finished");
 	map_del(t->tasks->open, key_of(t->id, key));
 	LIST_FOR(r, &t->waiters, struct req, in_wait) {
 		list_remove(&r->in_wait);
@@ -493,6 +455,18 @@ static void begin_fini(struct change *ch, const struct err *e)
 	free(b);
 }
 
+/* By it a start that is done again after a crash of croftd knows whether the guest has run meanwhile. */
+static void note_end(const struct machine *vm, json_t *args)
+{
+	struct vm_status st;
+
+	if (!vm->vm)
+		return;
+	vm_status(vm->vm, &st);
+	if (st.last->when_usec)
+		json_object_set_new(args, "end_usec", json_integer(st.last->when_usec));
+}
+
 void task_begin(struct croft *c, struct req *r, struct change *ch, const struct task_kind *kind, struct machine *vm, json_t *args)
 {
 	struct beginning *b = xnew(beginning);
@@ -504,6 +478,7 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
 	b->apply = ch->apply;
 	b->fini = ch->fini;
 	b->arg = ch->arg;
+	note_end(vm, args);
 	b->args = json_dumps(args, JSON_COMPACT);
 	t->kind = kind;
 	t->vm = vm;

@@ -13,12 +13,12 @@
 
 static void step_done(void *arg, const struct err *e) { task_step_end(arg, e); }
 
-/* An ask either says no at once, or calls step_done later. */
-static void ask(struct task *t, int (*fn)(struct vm *, vm_done, void *, struct err *))
+/* An ask either says no at once, or calls @done later. */
+static void ask(struct task *t, int (*fn)(struct vm *, vm_done, void *, struct err *), vm_done done)
 {
 	struct err e = {};
 
-	if (fn(t->vm->vm, step_done, t, &e) < 0)
+	if (fn(t->vm->vm, done, t, &e) < 0)
 		task_step_end(t, &e);
 }
 
@@ -43,11 +43,12 @@ static bool has_run(const struct task *t, struct err *e)
 {
 	struct vm_status st;
 
-	const json_t *off = json_object_get(t->data, "off_usec");	/* a reboot's: the end that it waited for */
-	int64_t since = off ? json_integer_value(off) : t->created_usec;
+	/* A reboot's: the end that it waited for. Else the one before the task. That it is another one is what counts, not
+	 * that it is later: the clock may have been set meanwhile. (On disk an end has milliseconds.) */
+	const json_t *before = json_object_get(t->data, "end_usec") ?: json_object_get(t->args, "end_usec");
 
 	vm_status(t->vm->vm, &st);
-	if (!t->redone || st.last->when_usec < since || (st.last->exit_code < 0 && !st.last->signal))
+	if (!t->redone || st.last->when_usec / 1000 == json_integer_value(before) / 1000 || (st.last->exit_code < 0 && !st.last->signal))
 		return false;
 	fail(e, ERR_INTERRUPTED, "%s was started, and has ended while croftd was away: %s", t->vm->name, vm_why_help(st.last->why));
 	if (*st.last->message)
@@ -88,19 +89,28 @@ const struct task_kind task_vm_start = { "vm.start", start_steps, .commit = star
 
 static bool is_off(const struct task *t) { return !vm_state_alive(vm_state(t->vm->vm)); }
 
+/* What ended by itself while it was asked to is what was wanted. */
+static void shutdown_asked(void *arg, const struct err *e)
+{
+	task_step_end(arg, is_off(arg) ? NULL : e);
+}
+
 static void shutdown_ask(struct task *t)
 {
 	if (is_off(t))
 		task_step_end(t, NULL);
 	else
-		ask(t, vm_shutdown);
+		ask(t, vm_shutdown, shutdown_asked);
 }
 
 static void wait_changed(struct task *t)
 {
+	struct vm_status st;
+
 	if (!is_off(t))
 		return;
-	json_object_set_new(t->data, "off_usec", json_integer(now_usec()));
+	vm_status(t->vm->vm, &st);
+	json_object_set_new(t->data, "end_usec", json_integer(st.last->when_usec));
 	task_step_end(t, NULL);
 }
 
@@ -163,11 +173,11 @@ static void poweroff_run(struct task *t)
 	if (is_off(t))
 		task_step_end(t, NULL);
 	else
-		ask(t, vm_poweroff);
+		ask(t, vm_poweroff, step_done);
 }
-static void reset_run(struct task *t) { ask(t, vm_reset); }
-static void pause_run(struct task *t) { ask(t, vm_pause); }
-static void resume_run(struct task *t) { ask(t, vm_resume); }
+static void reset_run(struct task *t) { ask(t, vm_reset, step_done); }
+static void pause_run(struct task *t) { ask(t, vm_pause, step_done); }
+static void resume_run(struct task *t) { ask(t, vm_resume, step_done); }
 
 static const struct step poweroff_steps[] = { { "power off", poweroff_run, NULL, 1, STEP_REDO }, {} };
 static const struct step reset_steps[] = { { "reset", reset_run, NULL, 1, STEP_INTERRUPT }, {} };

@@ -52,6 +52,8 @@ static void on_ended(void *arg, const struct vm_end *end)
 	struct guest *g = arg;
 	struct vm_last last;
 
+	if (g->qmp)			/* its answer to a shutdown, and why it ended, may lie there unread */
+		qmp_drain(g->qmp);
 	vm_last_from_end(end, &last);
 	if (g->why)
 		last.why = g->why;

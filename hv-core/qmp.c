@@ -12,7 +12,7 @@
 #include "mem.h"
 #include "text.h"
 
-enum { READ_MAX = 65536, FOREVER = -1 };
+enum { READ_MAX = 65536, DRAIN_TIMES = 16, FOREVER = -1 };
 
 struct call {
 	struct list in_line;
@@ -354,19 +354,29 @@ static void take_lines(struct qmp *q)
 		buf_fini(&q->in);	/* most monitors are silent for hours */
 }
 
-static void read_some(struct qmp *q)
+/* True: there may be more. */
+static bool read_some(struct qmp *q)
 {
 	void *room = buf_room(&q->in, READ_MAX);
 	ssize_t n = recv(q->fd, room, READ_MAX, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return false;
 	if (n <= 0) {
 		end(q, "QEMU closed its monitor");
-		return;
+		return false;
 	}
 	q->in.len += n;
 	take_lines(q);
+	return q->fd >= 0;
+}
+
+void qmp_drain(struct qmp *q)
+{
+	q->depth++;
+	for (unsigned i = 0; q->fd >= 0 && i < DRAIN_TIMES && read_some(q); i++)
+		;
+	leave(q);
 }
 
 static int on_io(sd_event_source *src, int fd, uint32_t events, void *arg)

@@ -27,6 +27,8 @@ struct qmp_how {
 struct qmp *qmp_new(const struct qmp_how *how, int fd);
 /* Calls that are still open end with ERR_INTERRUPTED before this returns. Fine inside every callback; NULL is fine. */
 void qmp_free(struct qmp *q);
+/* QEMU is gone: take in what it has said last, at most 1 MiB, before the monitor is let go. */
+void qmp_drain(struct qmp *q);
 /* Queue @command. @args is taken (may be NULL). @fd is sent along (SCM_RIGHTS) and owned from now on; -1: none.
  * @done may be NULL; it is never called inside qmp_call. A call that is past its deadline before it was sent is never
  * sent; one that was sent may still take effect. May be called before ready. */

@@ -122,17 +122,6 @@ static int lock_held(int dir, bool *ret)
 	return 0;
 }
 
-void run_boot_id(char out[37])
-{
-	AUTO_FREE char *text = NULL;
-	size_t n = 0;
-	out[0] = 0;
-	if (file_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, &n) == 0 && n >= 36) {
-		memcpy(out, text, 36);
-		out[36] = 0;
-	}
-}
-
 /* A zombie has ended, even where nobody reaps it. */
 static bool process_runs(pid_t pid, uint64_t start_time)
 {
@@ -144,13 +133,13 @@ static bool process_runs(pid_t pid, uint64_t start_time)
 /* The lock is the truth; the process that launch.json names is a second witness, for a QEMU that has let go of it. */
 static int see(int dir, struct run_folder *r, struct err *e)
 {
-	char boot_id[37];
+	char boot[37];
 	bool held = false;
 	int ret = lock_held(dir, &held);
 	if (ret < 0)
 		return fail_errno(e, ret, "look at the lock of the run folder %s", r->uuid);
-	run_boot_id(boot_id);
-	bool ours = !strcmp(r->boot_id, boot_id);
+	boot_id(boot);
+	bool ours = !strcmp(r->boot_id, boot);
 	if (ours && process_runs(r->proc.pid, r->proc.start_time))
 		held = true;
 	r->state = held ? RUN_RUNNING : ours || !r->boot_id[0] ? RUN_ENDED : RUN_HISTORY;

@@ -57,4 +57,3 @@ int run_alive(int run_fd, const char *uuid, bool *ret);
 int run_history(int run_fd, const char *uuid, char **ret, size_t *ret_len, struct err *e);
 /* Remove the folder of a VM that does not run; refuses one whose lock is held. Nothing there is success. */
 int run_remove(int run_fd, const char *uuid, struct err *e);
-void run_boot_id(char out[37]);			/* of this boot; "" when the kernel does not say */

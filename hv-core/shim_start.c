@@ -58,7 +58,7 @@ static size_t length(const char *const *list)
 
 int shim_send_launch(const struct keeper_house *h, int ctl, const struct keeper_launch *l, struct err *e)
 {
-	char boot_id[37];
+	char boot[37];
 	uint32_t numbers[CTL_FDS];
 	int fds[CTL_FDS];
 	size_t nbinds = COUNT(binds);
@@ -74,9 +74,9 @@ int shim_send_launch(const struct keeper_house *h, int ctl, const struct keeper_
 	memcpy(all, binds, sizeof(binds));
 	if (strncmp(l->argv[0], "/usr/", 5))		/* a QEMU that was built somewhere else */
 		all[nbinds++] = l->argv[0];
-	run_boot_id(boot_id);
+	boot_id(boot);
 	struct ctl_launch m = {
-		.uuid = (char *)l->uuid, .boot_id = boot_id, .version = (char *)h->version,
+		.uuid = (char *)l->uuid, .boot_id = boot, .version = (char *)h->version,
 		.qemu_version = (char *)l->qemu_version, .argv = texts(l->argv, argv, 0),
 		.numbers = { numbers, l->nfds }, .qmp = l->qmp, .serial = l->serial, .agent = l->agent, .uid = l->uid, .gid = l->gid,
 		.shim_uid = h->shim_uid, .shim_gid = h->shim_gid, .private_root = l->private_root,
@@ -91,10 +91,10 @@ int shim_send_launch(const struct keeper_house *h, int ctl, const struct keeper_
 
 int shim_send_adopt(const struct keeper_house *h, int ctl, const struct run_folder *f, int pidfd, struct err *e)
 {
-	char boot_id[37];
-	run_boot_id(boot_id);
+	char boot[37];
+	boot_id(boot);
 	struct ctl_launch m = {
-		.uuid = (char *)f->uuid, .boot_id = boot_id, .version = (char *)h->version,
+		.uuid = (char *)f->uuid, .boot_id = boot, .version = (char *)h->version,
 		.qemu_version = (char *)f->qemu_version, .argv = { f->argv, length((const char *const *)f->argv) },
 		.uid = f->proc.uid, .shim_uid = h->shim_uid, .shim_gid = h->shim_gid, .console_bytes = CONSOLE_BYTES,
 		.pid = f->proc.pid, .start_time = f->proc.start_time, .confinement = (char *)f->proc.confinement,

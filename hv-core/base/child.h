@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 #include "err.h"
+#include "world.h"
 
 struct child;
 struct child_how {
@@ -30,5 +31,3 @@ bool child_timed_out(const struct child *c);		/* in ended(): it was killed at it
 /* Let it live on without us: ended is never called, the loop reaps it when it ends. */
 void child_release(struct child *c);
 void child_free(struct child *c);			/* kills with SIGKILL, reaps, never calls ended; NULL is fine */
-uint64_t proc_start_time(pid_t pid);			/* field 22 of /proc/PID/stat, or 0 */
-char *proc_cpus(pid_t pid);				/* those that it may run on, "4-7"; caller owns; NULL: it is gone */

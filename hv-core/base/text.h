@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#include "world.h"
 
 int text_u64(const char *s, uint64_t *ret);		/* decimal, no sign, no blanks, whole string */
 int text_size(const char *s, uint64_t *ret);		/* "4GiB", "1.5 GiB", "10GB", "4096"; K is KiB ... T is TiB */
@@ -24,8 +25,6 @@ bool text_is_name(const char *s);
 int text_host_port(const char *s, char host[64], uint16_t *port);
 int text_time(const char *s, int64_t *ret_usec);	/* RFC 3339 in UTC ("Z") -> microseconds since the epoch */
 void text_time_format(int64_t usec, char out[32]);	/* "2026-11-23T12:00:00.123Z" */
-int64_t now_usec(void);					/* CLOCK_REALTIME */
-int64_t mono_usec(void);				/* CLOCK_MONOTONIC */
 /* Percent-decode one path segment or query value into @out (NUL-terminated). -EINVAL for a bad escape, NUL or bad
  * UTF-8; -ERANGE when it does not fit. @plus: '+' means blank (query). */
 int text_unescape(const char *s, size_t n, bool plus, char *out, size_t cap);

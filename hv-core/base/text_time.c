@@ -1,4 +1,4 @@
-/* text_time.c: the part of text.h that needs a clock or the kernel's random numbers. */
+/* text_time.c: the part of text.h that is about time, or needs the kernel's random numbers. */
 #include "text.h"
 #include <errno.h>
 #include <stdio.h>
@@ -79,22 +79,4 @@ void text_time_format(int64_t usec, char out[32])
 	}
 	size_t n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &t);
 	snprintf(out + n, 32 - n, ".%03dZ", (int)(part / 1000));
-}
-
-static int64_t clock_usec(clockid_t id)
-{
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (int64_t)now.tv_sec * USEC + now.tv_nsec / 1000;
-}
-
-int64_t now_usec(void)
-{
-	return clock_usec(CLOCK_REALTIME);
-}
-
-int64_t mono_usec(void)
-{
-	return clock_usec(CLOCK_MONOTONIC);
 }

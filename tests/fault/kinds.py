@@ -29,3 +29,6 @@ KINDS = {
     "vm.pause": ("running", ask("pause"), "paused"),
     "vm.resume": ("paused", ask("resume"), "running"),
 }
+
+# Kinds after which the guest, if it runs, runs in another process (besides those after which there is none).
+ANEW = {"vm.reboot"}

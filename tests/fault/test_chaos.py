@@ -21,8 +21,8 @@ import websocket
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "api"))
 from croft import O, TOP, Croft, croftd, wait_for      # noqa: E402
+from truth import check, folder, running, settled    # noqa: E402
 
-ALIVE = ("running", "paused", "stopping", "degraded")
 GONE = (ConnectionError, TimeoutError, FileNotFoundError, http.client.HTTPException, websocket.WebSocketException)
 
 
@@ -75,75 +75,6 @@ def clear(croft):
             os.kill(pid, signal.SIGKILL)
 
 
-# ---- what is true of processes and folders, whatever croftd says
-
-def running(croft, program):
-    """pid -> UUID of what runs for this home."""
-    found = {}
-    for pid, _ in croft.processes():
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/cmdline", "rb") as f:
-                argv = f.read().decode(errors="replace").split("\0")
-            uuid = argv[argv.index("-uuid") + 1] if "-uuid" in argv else argv[1] if argv[0].endswith("/croft-vm") else None
-            if uuid and ("-uuid" in argv) == (program == "qemu") and os.path.exists(folder(croft, uuid)):
-                found[pid] = uuid       # another home may have drawn the same range of uids
-    return found
-
-
-def folder(croft, vm):
-    return f"{croft.home}/run/vm/{vm if isinstance(vm, str) else vm['id']}"
-
-
-def locked(croft, uuid):
-    with contextlib.suppress(FileNotFoundError), open(f"{folder(croft, uuid)}/alive", "rb") as f:
-        lock = fcntl.fcntl(f, fcntl.F_OFD_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
-        return struct.unpack_from("h", lock)[0] != fcntl.F_UNLCK
-    return False
-
-
-def settled(croft, *under_way):
-    """All tasks but these have ended, and no VM is on its way to a state."""
-    api = croft.client()
-
-    def still():
-        return api.get("/host")["agent"]["tasks_open"] == len(under_way) and all(
-            v["status"]["state"] in (*ALIVE, "off") for v in api.items("/vms"))
-    try:
-        wait_for("tasks and VMs have settled", still, 40)
-    except AssertionError:
-        print(*((t["id"], t["kind"], t["state"], t["step"], t["target_name"]) for t in api.items("/tasks") if not t["finished"]), sep="\n")
-        print(*((v["name"], v["status"]) for v in api.items("/vms")), sep="\n")
-        raise
-    return {v["id"]: v for v in api.items("/vms")}
-
-
-def check(croft):
-    """Every process has its VM and every VM that is on its one process. Returns the VMs by id."""
-    vms = settled(croft)
-    wait_for("what ended is gone", lambda: set(running(croft, "qemu").values()) == set(running(croft, "croft-vm").values()), 10)
-    pids = list(running(croft, "qemu").values())
-    assert len(pids) == len(set(pids)), f"a VM runs twice: {running(croft, 'qemu')}"
-    assert sorted(running(croft, "croft-vm").values()) == sorted(pids)
-    for uuid, vm in vms.items():
-        assert (vm["status"]["state"] in ALIVE) == (uuid in pids) == locked(croft, uuid), f"{vm['name']}: {vm['status']}"
-        if uuid in pids:
-            assert running(croft, "qemu").get(vm["status"]["pid"]) == uuid
-    assert set(pids) <= set(vms), f"QEMUs without a VM: {set(pids) - set(vms)}"
-    return vms
-
-
-def check_files(croft):
-    """Nothing is left on the datastore or in the run folder of a VM that is no more."""
-    vms = {v["id"]: v for v in croft.client().items("/vms")}
-    folders = {v["folder"].removeprefix("[local] ") for v in vms.values()}
-    on_disk = {f for f in os.listdir(f"{croft.home}/datastores/local") if f != ".croft-datastore.json"}
-    assert on_disk == folders | {"tiny"}, (on_disk, folders)
-    assert set(os.listdir(f"{croft.home}/run/vm")) <= set(vms)
-    for v in vms.values():
-        files = set(os.listdir(f"{croft.home}/datastores/local/{v['folder'].removeprefix('[local] ')}"))
-        assert files == {".croft-vm", "vm.croft.json"} | {f"{d}.qcow2" for d in v["config"].get("disks", {})}, files
-
-
 def stat(pid):
     with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
         return f.read().rpartition(")")[2].split()[0]
@@ -162,107 +93,6 @@ def answers(croft, name):
 
 
 # ---- croftd is killed
-
-ASKS = ("create", "create", "start", "start", "start", "shutdown", "reboot", "poweroff", "pause", "resume", "delete")
-ENDS = ("shutdown", "reboot", "poweroff", "delete")
-
-
-class Chaos:
-    """Threads that ask for things, and remember what they asked for."""
-
-    def __init__(self, croft, seed):
-        self.croft, self.random = croft, random.Random(seed)
-        self.names = [f"v{i}" for i in range(5)]
-        self.asked, self.failures, self.stop = [], [], False
-
-    def ask(self, api, name, action, rng):
-        if action == "create":
-            disks = {"root": {"size_bytes": 16 << 20}} if rng.random() < 0.5 else {}
-            return api.request("POST", "/vms", tiny(name, rng.random() < 0.5, disks=disks), {"Prefer": "wait=20"})
-        if action == "delete":
-            return api.request("DELETE", f"/vms/{name}", None, {"Prefer": "wait=20"})
-        if action not in ("shutdown", "reboot"):
-            return api.request("POST", f"/vms/{name}/{action}", None, {"Prefer": "wait=20"})
-        answer = api.request("POST", f"/vms/{name}/{action}", {"timeout_s": 1})
-        if answer.status == 202:        # the guest hears no power button; this makes it end
-            ticket = api.request("POST", f"/vms/{name}/console", {"kind": "serial"})
-            if ticket.status == 201:
-                ws = api.websocket(ticket.json["url"])
-                ws.send_binary(b"q")
-                ws.close()
-        return answer
-
-    def work(self, seed):
-        rng, api = random.Random(seed), self.croft.client()
-        try:
-            while not self.stop:
-                name, action = rng.choice(self.names), rng.choice(ASKS)
-                told = [action, name, None]
-                self.asked.append(told)
-                answer = self.ask(api, name, action, rng)
-                told[2] = answer.status
-                assert answer.status < 500 or answer.json["type"] in ("/problems/timeout", "/problems/unavailable"), answer
-        except GONE:
-            pass
-        except Exception as e:          # pylint: disable=broad-except
-            self.failures.append(e)
-
-    def round(self):
-        """Threads at work; croftd dies under them."""
-        self.stop, self.asked = False, []
-        threads = [threading.Thread(target=self.work, args=(self.random.random(),)) for _ in range(4)]
-        for t in threads:
-            t.start()
-        threading.Event().wait(self.random.uniform(0.005, 0.5))         # the random moment
-        self.croft.process.kill()
-        self.stop = True
-        self.croft.process.wait()
-        for t in threads:
-            t.join(60)
-        assert not self.failures, self.failures
-
-    def compare(self, before, after):
-        """What ran and was not asked to end runs on in the same process; what was answered is true."""
-        for name, vm in before.items():
-            asked = {a for a, n, _ in self.asked if n == name}
-            if not asked & set(ENDS):
-                assert name in after and after[name]["id"] == vm["id"], f"{name} is lost"
-                if vm["status"]["pid"]:
-                    assert after[name]["status"]["pid"] == vm["status"]["pid"], f"{name} has ended: {after[name]['status']}"
-        for name in self.names:
-            asked = [a for a in self.asked if a[1] == name]
-            if any(a[0] == "create" and a[2] == 201 for a in asked) and not any(a[0] == "delete" for a in asked):
-                assert name in after, f"{name} was created, and is lost"
-            if any(a[0] == "delete" and a[2] == 204 for a in asked) and not any(a[0] == "create" for a in asked):
-                assert name not in after, f"{name} was deleted, and is back"
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_croftd_dies_at_any_moment(home, seed):
-    steady = [run_vm(home, f"steady{i}") for i in range(2)]
-    home.client().post("/vms/steady1/pause")
-    chaos = Chaos(home, seed)
-    after = {v["name"]: v for v in check(home).values()}
-    for _ in range(10):
-        before = after
-        chaos.round()
-        left = list(running(home, "qemu").values())
-        assert len(left) == len(set(left)), f"a VM runs twice: {left}"
-        home.start()
-        after = {v["name"]: v for v in check(home).values()}
-        chaos.compare(before, after)
-        check_files(home)
-    for vm, state in zip(steady, ("running", "paused")):
-        now = home.client().vm(vm["name"])["status"]
-        assert (now["pid"], now["state"]) == (vm["status"]["pid"], state)
-    home.client().post("/vms/steady1/resume")
-    assert b"R" in answers(home, "steady0") and b"R" in answers(home, "steady1")
-    tasks = home.client().items("/tasks")
-    for kind in ("vm.create", "vm.start", "vm.delete", "vm.poweroff"):      # taken up again, and done
-        assert not [t for t in tasks if t["kind"] == kind and t["state"] != "done"]
-    with contextlib.closing(sqlite3.connect(f"{home.home}/croft.db")) as db:
-        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
 
 @pytest.mark.parametrize("state", ["running", "paused", "stopping"])
 def test_a_new_croftd_finds_things_as_they_were(home, state):

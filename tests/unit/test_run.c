@@ -97,7 +97,7 @@ TEST(a_process_is_the_second_witness)
 {
 	char text[256], boot[37];
 	int status;
-	run_boot_id(boot);
+	boot_id(boot);
 	enter();
 	pid_t pid = fork();
 	if (!pid) {

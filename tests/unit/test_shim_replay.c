@@ -85,13 +85,13 @@ static void play_client(int fd, pid_t qemu, int pidfd)
 
 static void write_launch(const char *folder, int dir, pid_t qemu)
 {
-	char path[4096], boot_id[37];
+	char path[4096], boot[37];
 	snprintf(path, sizeof(path), "%s/launch.json", folder);
 	json_t *j = json_load_file(path, 0, NULL);
-	run_boot_id(boot_id);
+	boot_id(boot);
 	json_object_set_new(j, "pid", json_integer(qemu));
 	json_object_set_new(j, "start_time", json_integer((json_int_t)proc_start_time(qemu)));
-	json_object_set_new(j, "boot_id", json_string(boot_id));
+	json_object_set_new(j, "boot_id", json_string(boot));
 	char *text = json_dumps(j, 0);
 	file_publish_at(dir, "launch.json", text, strlen(text), 0600);
 	free(text);
