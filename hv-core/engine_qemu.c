@@ -79,6 +79,8 @@ static void on_failed(void *arg, const struct err *e)
 	qmp_free(TAKE(g->qmp));
 	g->serves = false;
 	guest_silent(g, e->msg);
+	if (g->vm->state == VM_ENDING)		/* a round of 30 s is long for a process that is about to go */
+		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, guest_on_again, g);
 }
 
 static const struct keeper_ops keeper_ops = {

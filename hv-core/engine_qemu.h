@@ -6,6 +6,8 @@
 #include "memory.h"
 #include "qmp.h"
 
+enum { AGAIN_USEC = 1000000 };		/* something of it was lost: the process is about to end, or we try again */
+
 struct guest {
 	struct vm *vm;
 	struct keeper *keeper;		/* owned; NULL: could not be kept, the next round tries again */

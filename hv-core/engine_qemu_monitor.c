@@ -5,8 +5,6 @@
 #include "log.h"
 #include "text.h"
 
-enum { AGAIN_USEC = 1000000 };		/* a lost monitor: the process is about to end, or we connect again */
-
 static void note(struct guest *g, const char *text)
 {
 	free(g->note);

@@ -86,13 +86,6 @@ static void enter(struct keeper *k, enum state s)
 		timer_arm(&k->late, k->house.ev, waits[s].usec, on_late, k);
 }
 
-static void over_failed(struct keeper *k, const struct err *e)
-{
-	struct err copy = *e;			/* the callback may free us */
-	quiet(k);
-	k->ops->failed(k->arg, &copy);
-}
-
 static void over_ended(struct keeper *k, const struct vm_end *end)
 {
 	struct vm_end copy = *end;
@@ -111,13 +104,25 @@ static void over_by_record(struct keeper *k)
 	run_folder_fini(&r);
 }
 
-/* ---- QEMU's process ---- */
-
 static bool qemu_gone(const struct keeper *k)
 {
 	struct pollfd p = { .fd = k->qemu, .events = POLLIN };
 	return k->qemu < 0 || poll(&p, 1, 0) == 1;
 }
+
+/* A croft-vm that cannot adopt a guest which has just ended has not failed. */
+static void over_failed(struct keeper *k, const struct err *e)
+{
+	struct err copy = *e;			/* the callback may free us */
+	if (k->qemu >= 0 && qemu_gone(k)) {
+		over_by_record(k);
+		return;
+	}
+	quiet(k);
+	k->ops->failed(k->arg, &copy);
+}
+
+/* ---- QEMU's process ---- */
 
 static int on_qemu(sd_event_source *s, int fd, uint32_t events, void *arg)
 {

@@ -344,6 +344,25 @@ TEST(dead_shim_is_replaced)
 	rig_fini(&r);
 }
 
+/* Whatever the new croft-vm makes of a guest that goes: it has ended, and is not a guest that cannot be kept. */
+TEST(qemu_ends_while_it_is_adopted)
+{
+	struct rig r;
+
+	for (unsigned after_ms = 1; after_ms < 32; after_ms *= 2) {
+		if (!rig_init(&r))
+			return;
+		if (rig_boot(&r)) {
+			kill(r.proc.shim, SIGKILL);
+			(void)rig_until(&r, false, after_ms);
+			kill(r.proc.pid, SIGKILL);
+			ok(rig_until(&r, r.ended || r.failed, 5000));
+			eq_int(r.failed, 0);
+		}
+		rig_fini(&r);
+	}
+}
+
 TEST(shim_died_while_croftd_was_away)
 {
 	struct rig r;
