@@ -18,6 +18,8 @@
 #include "text.h"
 #include "version.h"
 
+enum { TELL_BURST = 20, TELL_USEC = 1000000 };
+
 #define UID_FIRST 16		/* uid_base + 0 is the front's, + 1 croft-vm's, without accounts */
 
 struct inventory {
@@ -227,11 +229,46 @@ static void on_state(struct machine *m)
 		machine_hot(m, false);
 }
 
+/* One vm.changed: an event and, where it is off now, its row. */
+static void tell(struct machine *m)
+{
+	struct croft *c = m->c;
+	size_t n;
+
+	m->to_tell = false;
+	if (!c->inv || c->stopping || inventory_get(c->inv, m->id) != m)
+		return;
+	const char *json = machine_json(m, &n);
+	struct change *ch = change_new(c, NULL);
+
+	buf_add(change_event(ch, "vm.changed", m->id), json, n);
+	if (vm_state(m->vm) == VM_OFF) {
+		ch->work = ended_work;
+		ch->arg = xstrdup(m->id);
+		ch->fini = ended_fini;
+	}
+	change_run(ch);
+}
+
+static void on_tell(void *arg) { tell(arg); }
+
+/* A guest, or a QEMU that it has taken over, can change its state as often as it likes; each change that is told is a
+ * write to the disk. TELL_BURST of them are told at once, then one each TELL_USEC: the last one always. Returns how long
+ * to wait. told_usec is when all that was told would have been told at that pace. */
+static int64_t may_tell(struct machine *m)
+{
+	int64_t now = mono_usec(), paced = m->told_usec > now ? m->told_usec : now;
+	int64_t wait = paced - now - (TELL_BURST - 1) * TELL_USEC;
+
+	if (wait <= 0)
+		m->told_usec = paced + TELL_USEC;
+	return wait;
+}
+
 static void on_change(struct vm *vm, void *owner)
 {
 	struct machine *m = owner;
 	struct croft *c = m->c;
-	size_t n;
 
 	if (!vm_state_alive(vm_state(vm)) && m->started) {
 		fields_fini(&vm_spec_fields, m->started);
@@ -244,17 +281,16 @@ static void on_change(struct vm *vm, void *owner)
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)
 		claim_drop(&m->claim);	/* who waited for it to be attached */
 	inventory_tell(m);
-	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {
-		const char *json = machine_json(m, &n);
-		struct change *ch = change_new(c, NULL);
+	if (!c->inv || inventory_get(c->inv, m->id) != m)
+		return;
+	int64_t wait = m->to_tell && vm_state(vm) != VM_OFF ? 0 : may_tell(m);
 
-		buf_add(change_event(ch, "vm.changed", m->id), json, n);
-		if (vm_state(vm) == VM_OFF) {
-			ch->work = ended_work;
-			ch->arg = xstrdup(m->id);
-			ch->fini = ended_fini;
-		}
-		change_run(ch);
+	if (vm_state(vm) == VM_OFF || (wait <= 0 && !m->to_tell)) {
+		timer_disarm(&m->tell);
+		tell(m);
+	} else if (!m->to_tell) {
+		m->to_tell = true;
+		timer_arm(&m->tell, c->ev, (uint64_t)wait, on_tell, m);
 	}
 }
 

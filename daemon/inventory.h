@@ -7,6 +7,7 @@
 #include "change.h"
 #include "croft.h"
 #include "fields.h"
+#include "loop.h"
 #include "spec.h"
 #include "vm.h"
 
@@ -32,6 +33,9 @@ struct machine {
 	uint8_t state_seen;		/* enum vm_state: the last that was told */
 	struct scope *scope;		/* owned: systemd was asked for its scope, and has not answered yet; or NULL */
 	struct claim claim;
+	struct timer tell;		/* until its next vm.changed may be told */
+	int64_t told_usec;		/* see inventory.c: may_tell */
+	bool to_tell;			/* the timer is armed */
 	char *json;			/* owned cache of its JSON, or NULL */
 	size_t json_len;
 };

@@ -157,6 +157,7 @@ void machine_free(struct machine *m)
 	if (!m)
 		return;
 	scope_free(m->scope);
+	timer_disarm(&m->tell);
 	vm_free(m->vm);
 	machine_hot_free(m);
 	if (m->task)

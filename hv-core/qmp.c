@@ -12,7 +12,7 @@
 #include "mem.h"
 #include "text.h"
 
-enum { READ_MAX = 65536, DRAIN_TIMES = 16, FOREVER = -1 };
+enum { READ_MAX = 4096, DRAIN_TIMES = 256, FOREVER = -1 };
 
 struct call {
 	struct list in_line;

@@ -1,0 +1,132 @@
+"""One slow thing costs one thing: QEMUs whose monitors speak garbage, flood, die, or say nothing (fake_qemu). Only their
+own VMs suffer; the others run, and their list is as fast as ever."""
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+import tiny
+from croft import croftd, wait_for
+from truth import check, running
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HOW = {     # how it misbehaves: what its VM may be after a while
+    "garbage": ("starting",),
+    "rubbish": ("running", "degraded"),
+    "flood": ("running", "paused"),
+    "dies": ("off",),
+    "mute": ("starting",),
+    "slow": ("starting", "running", "degraded"),
+    "half": ("running", "degraded"),
+}
+
+
+@pytest.fixture(scope="module")
+def house():
+    """A croftd that takes fake_qemu for QEMU, with 20 simulated VMs and two real ones."""
+    with croftd() as c:
+        api = c.client()
+        tiny.upload(api)
+        c.end()
+        with open(f"{c.home}/host.json", encoding="utf-8") as f:
+            facts = f.read()
+        assert '"/usr/bin/qemu-system-aarch64"' in facts
+        with open(f"{c.home}/host.json", "w", encoding="utf-8") as f:
+            f.write(facts.replace('"/usr/bin/qemu-system-aarch64"', f'"{HERE}/fake_qemu"'))
+        c.start()
+        api = c.client()
+        for i in range(20):
+            api.post("/vms", {"name": f"sim{i}", "start": True, "config": {"engine": "sim"}})
+        for name in ("real1", "real2"):
+            api.post("/vms", {"name": name, "config": tiny.config()})
+            api.post(f"/vms/{name}/start")
+        for i in range(20):
+            api.wait_state(f"sim{i}", "running")
+        yield c
+        clear(c)
+
+
+def clear(house):
+    for pid in running(house, "qemu"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def p99(house, seconds=1.0, least=100):
+    """Of the list of all VMs, in ms."""
+    api, times, end = house.client(), [], time.monotonic() + seconds
+    while time.monotonic() < end or len(times) < least:
+        start = time.monotonic()
+        assert api.request("GET", "/vms?limit=100").status == 200
+        times.append((time.monotonic() - start) * 1000)
+    return sorted(times)[len(times) * 99 // 100]
+
+
+def others(house, name):
+    return {v["name"]: (v["status"]["state"], v["status"]["pid"]) for v in house.client().items("/vms") if v["name"] != name}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_only_its_own_vm_suffers(house, how, capsys):
+    api, name = house.client(), f"{how}-1"
+    before, still = others(house, name), p99(house, 0.3)
+    api.post("/vms", {"name": name, "config": tiny.config()})
+    mark = last_event(api)
+    assert api.request("POST", f"/vms/{name}/start").status == 202
+    wait_for("it begins", lambda: api.vm(name)["status"]["state"] in HOW[how], 20)
+    asked = threading.Thread(target=lambda: house.client().request("POST", f"/vms/{name}/reset", None, {"Prefer": "wait=20"}))
+    if api.vm(name)["status"]["state"] == "running":
+        asked.start()           # of a monitor that does not answer as it should
+    under = p99(house)
+    with capsys.disabled():
+        print(f"\n{how}: p99 of the list {under:.1f} ms, {still:.1f} ms before; {last_event(api) - mark} events")
+    assert others(house, name) == before
+    assert under < 20 * still + 50, "it delays requests about others"
+    assert last_event(api) - mark < 60, "it fills the database"
+    console = house.client().console("real1")
+    console.type("x")
+    console.until(b"x", 10)
+    console.close()
+    state = api.vm(name)["status"]["state"]
+    assert state in HOW[how], state
+    if asked.is_alive():
+        asked.join()
+    vm = api.vm(name)
+    if vm["status"]["state"] == "starting":     # its task holds it for a minute; that it dies ends it at once
+        for pid in [p for p, uuid in running(house, "qemu").items() if uuid == vm["id"]]:
+            os.kill(pid, signal.SIGKILL)
+        api.wait_state(name, "off")
+        wait_for("the start has failed", lambda: not api.vm(name)["status"]["task"])
+    elif vm["status"]["state"] != "off":
+        api.post(f"/vms/{name}/poweroff")
+    api.ok("DELETE", f"/vms/{name}")
+    assert others(house, name) == before
+    check(house)
+
+
+def last_event(api):
+    after = 0
+    while (page := api.get(f"/events?after={after}&limit=1000"))["items"]:
+        after = page["next"]
+    return int(after)
+
+
+def test_a_stopped_qemu_costs_only_itself(house, capsys):
+    api, before = house.client(), others(house, "real2")
+    pid = api.vm("real2")["status"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        asked = threading.Thread(target=lambda: house.client().request("POST", "/vms/real2/pause", None, {"Prefer": "wait=20"}))
+        asked.start()
+        under = p99(house)
+        with capsys.disabled():
+            print(f"\nSIGSTOP of a QEMU: p99 of the list {under:.1f} ms")
+        assert others(house, "real2") == before
+        api.wait_state("real2", "degraded", 20)
+        asked.join()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for("it is back", lambda: api.vm("real2")["status"]["state"] in ("running", "paused"), 45)
+    assert api.vm("real2")["status"]["pid"] == pid
