@@ -130,3 +130,29 @@ def test_a_stopped_qemu_costs_only_itself(house, capsys):
         os.kill(pid, signal.SIGCONT)
     wait_for("it is back", lambda: api.vm("real2")["status"]["state"] in ("running", "paused"), 45)
     assert api.vm("real2")["status"]["pid"] == pid
+
+
+def echoes(house, name):
+    with contextlib.suppress(Exception):
+        console = house.client().console(name)
+        try:
+            console.type("x")
+            console.until(b"x", 0.5)
+            return True
+        finally:
+            console.close()
+    return False
+
+
+def test_a_stopped_croft_vm_is_replaced(house, capsys):
+    """Whoever asks it something finds out. The guest, which may wait for it to read its console, runs on in the same QEMU."""
+    before, vm = others(house, "none"), house.client().vm("real1")
+    pid = next(p for p, uuid in running(house, "croft-vm").items() if uuid == vm["id"])
+    os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    wait_for("the guest is heard again", lambda: echoes(house, "real1"), 20)
+    with capsys.disabled():
+        print(f"\nSIGSTOP of a croft-vm: {time.monotonic() - start:.1f} s until its guest was heard again")
+    assert others(house, "none") == before
+    assert pid not in running(house, "croft-vm")
+    check(house)
