@@ -12,7 +12,13 @@ def create(api):
     return api.request("POST", "/vms", {"name": "vm", "config": {"disks": DISKS, "memory_bytes": 256 << 20}})
 
 
-# kind: the state that the VM has before, the request, the state after it was done (None: there is no VM)
+def startup(api):
+    api.ok("PATCH", "/vms/vm", {"config": {"autostart": True}})
+    return api.request("POST", "/host/startup")
+
+
+# kind: the state that the VM has before, the request, the state after it was done (None: there is no VM;
+# "maintenance": it ran, and the host is in maintenance)
 KINDS = {
     "vm.create": (None, create, "off"),
     "vm.delete": ("off", lambda api: api.request("DELETE", "/vms/vm"), None),
@@ -23,4 +29,7 @@ KINDS = {
     "vm.reset": ("running", ask("reset"), "running"),
     "vm.pause": ("running", ask("pause"), "paused"),
     "vm.resume": ("paused", ask("resume"), "running"),
+    "host.autostart": ("off", startup, "running"),
+    "host.maintenance": ("running", lambda api: api.request("POST", "/host/maintenance", {"action": "poweroff"}), "off"),
+    "host.restore": ("maintenance", lambda api: api.request("DELETE", "/host/maintenance"), "running"),
 }
