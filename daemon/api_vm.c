@@ -283,6 +283,7 @@ static void patch_apply(struct change *ch)
 	p->as.spec = (struct vm_spec){};
 	p->as.labels = (struct field_vec){};
 	machine_changed(m);
+	inventory_tell(m);
 	if (limits)
 		inventory_limits(m);
 	machine_hot(m, false);

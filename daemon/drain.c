@@ -259,8 +259,10 @@ static void turn(void *arg)
 
 		if (!alive(m) || (!late && (int)m->spec.startup.order != d->order) || draining(d, m)->stuck)
 			continue;
-		if (late && !draining(d, m)->killed)
-			power_off(d, m, draining(d, m), "powered off, since the time for all is over");
+		struct draining *v = draining(d, m);
+
+		if (late && !v->killed && (!v->due || v->due > now + SECOND / 10))
+			power_off(d, m, v, "powered off, since the time for all is over");
 		act(d, m, now);
 	}
 	if (d->bound && !late)

@@ -197,14 +197,17 @@ static void gate(struct startup *s, struct starter *v, struct machine *m, int64_
 	}
 }
 
+static bool starts(const struct machine *m)
+{
+	return m->task && (m->task->kind == &task_vm_start || m->task->kind == &task_vm_reboot);
+}
+
 static void look(struct startup *s, struct starter *v, struct machine *m, int64_t now)
 {
-	bool starts = m->task && (m->task->kind == &task_vm_start || m->task->kind == &task_vm_reboot);
-
 	if (v->phase == WAITS) {
 		v->due = now + (int64_t)m->spec.startup.delay_s * SECOND;
-		v->phase = starts ? STARTS : DELAYED;
-		s->starting += starts;
+		v->phase = starts(m) ? STARTS : DELAYED;
+		s->starting += starts(m);
 	}
 	if ((v->phase == DELAYED || v->phase == WANTED) && alive(m))
 		open_gate(s, v, m, now);
@@ -218,7 +221,7 @@ static void look(struct startup *s, struct starter *v, struct machine *m, int64_
 		wake_at(s, v->due);
 	if (v->phase == WANTED)
 		want(s, v, m, now);
-	if (v->phase == STARTS && !starts) {
+	if (v->phase == STARTS && !starts(m)) {
 		s->starting--;
 		if (alive(m))
 			open_gate(s, v, m, now);

@@ -299,12 +299,15 @@ class Croft:
     def qemu(self):
         return [pid for pid, name in self.processes() if name.startswith("vm:")]        # as QEMU names itself
 
-    def stop(self):
+    def popen_stop(self, *arguments):
+        return subprocess.Popen([f"{O}/croftd", "--home", self.home, "--stop", *arguments], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+
+    def stop(self, *arguments):
         """As make stop: shuts the VMs down, ends croftd. Returns what it printed."""
-        result = subprocess.run([f"{O}/croftd", "--home", self.home, "--stop"], stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60 * SLOW)
-        text = result.stdout.decode(errors="replace")
-        assert result.returncode == 0, text
+        with self.popen_stop(*arguments) as p:
+            text, _ = p.communicate(timeout=60 * SLOW)
+        assert p.returncode == 0, text
         if self.process:
             self.process.wait(10 * SLOW)
         return text

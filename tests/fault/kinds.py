@@ -16,8 +16,21 @@ def delete(api, vm="vm"):
     return api.request("DELETE", f"/vms/{vm}")
 
 
+def startup(api, vm="vm"):
+    api.ok("PATCH", f"/vms/{vm}", {"config": {"autostart": True}})
+    return api.request("POST", "/host/startup")
+
+
+def maintenance(api, vm="vm"):
+    return api.request("POST", "/host/maintenance", {"action": "poweroff"})
+
+
+def restore(api, vm="vm"):
+    return api.request("DELETE", "/host/maintenance")
+
+
 # kind: the state that the VM has before, the request (of an API client and a VM's name, which is "vm" where nothing
-# is said), the state after it was done (None: there is no VM)
+# is said), the state after it was done (None: there is no VM; "maintenance": it ran, and the host is in maintenance)
 KINDS = {
     "vm.create": (None, create, "off"),
     "vm.delete": ("off", delete, None),
@@ -28,6 +41,9 @@ KINDS = {
     "vm.reset": ("running", ask("reset"), "running"),
     "vm.pause": ("running", ask("pause"), "paused"),
     "vm.resume": ("paused", ask("resume"), "running"),
+    "host.autostart": ("off", startup, "running"),
+    "host.maintenance": ("running", maintenance, "off"),
+    "host.restore": ("maintenance", restore, "running"),
 }
 
 # Kinds after which the guest, if it runs, runs in another process (besides those after which there is none).

@@ -43,6 +43,12 @@ class House:
     def prepare(self, state, disks=None):
         """A VM in that state, or none."""
         api = self.api
+        if api.get("/host/maintenance")["on"]:
+            api.ok("DELETE", "/host/maintenance")
+        if state == "maintenance":
+            self.prepare("running", disks)
+            api.post("/host/maintenance", {"action": "poweroff"})
+            return
         now = api.request("GET", "/vms/vm")
         have = now.json["status"]["state"] if now.status == 200 else None
         if have == "attaching":

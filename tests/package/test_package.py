@@ -173,7 +173,7 @@ def test_units(unpacked):
     assert not INHERITED.search(unit), INHERITED.search(unit)
     guests = read(f"{unpacked}/lib/systemd/system/croft-guests.service")
     assert re.search(r"^After=croftd.service network.target", guests, re.M)
-    assert re.search(r"^ExecStop=/usr/libexec/croft/croftd .*--stop$", guests, re.M)
+    assert re.search(r"^ExecStop=/usr/libexec/croft/croftd .*--stop --patience 900$", guests, re.M)
 
 
 def test_installed(deb, host):
