@@ -355,8 +355,7 @@ void vm_agent_free(struct vm *vm)
 
 /* ---- what is asked ---- */
 
-/* It can be asked, and is connected. */
-static int ready(struct vm *vm, struct err *e)
+int vm_agent_usable(const struct vm *vm, struct err *e)
 {
 	const struct vm_agent *a = vm->agent;
 
@@ -372,7 +371,14 @@ static int ready(struct vm *vm, struct err *e)
 		fail(e, ERR_STATE, "no agent runs in the guest of VM \"%s\"", vm->name);
 		return err_hint(e, "install and start qemu-guest-agent in it");
 	}
-	return connect_it(vm->agent, e);
+	return 0;
+}
+
+static int ready(struct vm *vm, struct err *e)
+{
+	int r = vm_agent_usable(vm, e);
+
+	return r < 0 ? r : connect_it(vm->agent, e);
 }
 
 static void on_asked(void *arg, json_t *result, const struct err *e)

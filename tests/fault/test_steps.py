@@ -8,8 +8,9 @@ import os
 import subprocess
 
 import pytest
+import agent_guest
 import tiny
-from kinds import KINDS
+from kinds import GUESTS, KINDS
 from croft import O, croftd, wait_for
 
 FAULTS = f"{O}/faults/croftd"
@@ -39,7 +40,7 @@ class House:
             lines = f.read().splitlines()
         return [x for x in lines if not x.startswith("step ")], dict(x.split()[1:] for x in lines if x.startswith("step "))
 
-    def prepare(self, state, disks=None):
+    def prepare(self, state, disks=None, guest=tiny):
         """A VM in that state, or none."""
         api = self.api
         now = api.request("GET", "/vms/vm")
@@ -58,10 +59,12 @@ class House:
             api.ok("DELETE", "/vms/vm")
             return
         if have is None:
-            api.post("/vms", {"name": "vm", "config": tiny.config(disks=disks or {})})
+            api.post("/vms", {"name": "vm", "config": guest.config(disks=disks or {})})
             have = "off"
         if have == "off" and state != "off":
             api.post("/vms/vm/start")
+            if guest is agent_guest:
+                agent_guest.wait_agent(api, "vm")
         if state == "paused":
             api.post("/vms/vm/pause")
 
@@ -108,6 +111,7 @@ def house(tmp_path_factory):
     with croftd("--libexec", O) as c:
         api = c.client()
         tiny.upload(api)
+        agent_guest.upload(api)
         raw, image = f"{folder}/base.raw", f"{folder}/base.qcow2"
         with open(raw, "wb") as f:
             f.write(MARK.ljust(1 << 20, b"\0"))
@@ -134,9 +138,10 @@ def test_every_kind_is_walked(house):
 def test_killed_at_each_step(house, kind):
     before, request, after = KINDS[kind]
     disks = {"data": {"size_bytes": 1 << 20}} if kind == "vm.delete" else None
+    guest = GUESTS.get(kind, tiny)
     house.start()
     house.prepare(None)
-    house.prepare(before, disks)
+    house.prepare(before, disks, guest)
     house.start(CROFT_FAULT_LOG=house.log)
     assert request(house.api).status == 202
     assert house.last_task(kind)["state"] == "done"
@@ -144,7 +149,7 @@ def test_killed_at_each_step(house, kind):
     steps = [row for row in table if row.startswith(kind + ":")]
     assert {f"{row}:{where}" for row in steps for where in ("begin", "end")} <= set(points), "a step was never taken"
     for point in points:
-        house.prepare(before, disks)
+        house.prepare(before, disks, guest)
         house.die_at(point, request)
         task, state = house.last_task(kind), house.agrees()
         told = f"{point}: {task}, the VM is {state}"
