@@ -385,6 +385,8 @@ static void on_asked(void *arg, json_t *result, const struct err *e)
 {
 	struct vm_op *op = arg;
 
+	if (e)
+		log_debug("VM %s: %s", op->vm->name, e->msg);
 	if (op->vm->agent && (!e || is_refusal(e)))
 		become(op->vm->agent, AGENT_ANSWERS);
 	vm_op_end(op, e);
@@ -414,8 +416,13 @@ int vm_agent_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e)
 
 void vm_agent_resumed(struct vm *vm, int64_t paused_usec)
 {
-	if (paused_usec >= PAUSED_USEC && vm->agent && vm->agent->open)
-		vm_agent_set_time(vm, NULL, NULL, NULL);
+	struct vm_agent *a = vm->agent;
+
+	if (paused_usec < PAUSED_USEC || !a || !a->open)
+		return;
+	if (a->wire && agent_wire_busy(a->wire))	/* a call that the pause came into: its time has run out */
+		agent_wire_free(TAKE(a->wire));
+	vm_agent_set_time(vm, NULL, NULL, NULL);
 }
 
 static void on_frozen(void *arg, json_t *result, const struct err *e)
