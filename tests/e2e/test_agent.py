@@ -74,7 +74,7 @@ def test_what_the_guest_tells(croft, api):
     assert facts["hostname"] == "demo" and facts["os"] == "Croft test guest" and "arm64" in facts["kernel"] and facts["version"]
     mac = api.vm("vm")["config"]["nics"]["lan"]["mac"]
     assert {"interface": "eth0", "mac": mac, "address": "10.0.2.15", "prefix": 24} in facts["addresses"]
-    assert not any(a["interface"] == "lo" for a in facts["addresses"])
+    assert facts["address"] == "10.0.2.15" and not any(a["interface"] == "lo" for a in facts["addresses"])
     disk, = facts["file_systems"]
     assert disk["mountpoint"] == "/mnt" and disk["type"] == "ext4" and 0 < disk["used_bytes"] < disk["total_bytes"] <= 64 << 20
     assert not facts["frozen"] and facts["as_of"]
