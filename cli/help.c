@@ -20,6 +20,9 @@ const struct command commands[] = {
 	{ "pause", "VM...", "stop the guest's CPUs", vm_power, "vm_pause" },
 	{ "resume", "VM...", "let a paused guest go on", vm_power, "vm_resume" },
 	{ "answer", "VM retry|poweroff", "answer the question of a VM whose disk is full or failing", vm_answer, "vm_answer" },
+	{ "freeze", "VM... [timeout=SECONDS]", "freeze the guests' file systems, for a minute at most", vm_power, "vm_freeze" },
+	{ "thaw", "VM...", "thaw them again", vm_power, "vm_thaw" },
+	{ "set-time", "VM...", "set the guests' clocks to the host's", vm_power, "vm_set_time" },
 	{ "set", "VM KEY=VALUE...", "change a VM; KEY=null sets a key back or removes an entry", vm_set, "vm_set", true, .more =
 	  "  vmctl set web memory=4GiB cpus=4\n"
 	  "  vmctl set web disks.data.size=100GiB cdroms.cd0.iso=null labels.env=prod" },

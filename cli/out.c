@@ -11,7 +11,7 @@
 
 /* What a list shows unless --columns says otherwise. */
 static const struct { const char *schema, *columns; } defaults[] = {
-	{ "Vm", "name,status.state,config.cpus,config.memory_bytes,status.accel,config.description" },
+	{ "Vm", "name,status.state,config.cpus,config.memory_bytes,status.accel,status.guest.address,config.description" },
 	{ "Task", "id,kind,target_name,state,progress,step,user,created" },
 	{ "Event", "seq,time,kind,target,user" },
 	{ "User", "name,role,has_password,created" },

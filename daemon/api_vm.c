@@ -468,6 +468,39 @@ static void api_answer(struct req *r)
 		begin(r, &task_vm_poweroff, VM_ASK_POWEROFF, "be powered off");
 }
 
+/* ---- what its agent is asked */
+
+struct freeze_input { uint64_t timeout_s; };
+static const struct field freeze_rows[] = {
+	{ .name = "timeout_s", .type = F_U64, .off = offsetof(struct freeze_input, timeout_s), .min = 1, .max = AGENT_FREEZE_MAX_S,
+	  .def = "60", .help = "thaw them by ourselves after so many seconds, whatever happens" },
+	{}
+};
+static const struct fields freeze_fields = { "VmFreeze", sizeof(struct freeze_input), freeze_rows, "how long to freeze" };
+
+static void begin_guest(struct req *r, const struct task_kind *kind)
+{
+	struct err e = {};
+	struct machine *m = inventory_get(r->c->inv, r->param[0]);
+
+	if (wait_attached(r, m) || !(m = hold(r)))
+		return;
+	m->claim.held = false;
+	if (vm_agent_usable(m->vm, &e) < 0) {
+		req_fail(r, &e);
+		return;
+	}
+	json_t *args = json_object();
+
+	if (kind == &task_vm_freeze)
+		json_object_set_new(args, "timeout_s", json_integer((json_int_t)((struct freeze_input *)r->in)->timeout_s));
+	task_begin(r->c, r, NULL, kind, m, args);
+}
+
+static void api_freeze(struct req *r) { begin_guest(r, &task_vm_freeze); }
+static void api_thaw(struct req *r) { begin_guest(r, &task_vm_thaw); }
+static void api_set_time(struct req *r) { begin_guest(r, &task_vm_set_time); }
+
 static void api_delete(struct req *r)
 {
 	struct err e = {};
@@ -498,6 +531,8 @@ static const struct route_query list_query[] = {
 };
 #define VM "/api/v1/vms/{vm}"
 #define ASK(verb, fn, help) { "POST", VM "/" verb, "vm_" verb, PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL, fn, help }
+#define GUEST(verb, id, fn, help) \
+	{ "POST", VM "/guest/" verb, "vm_" id, PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL, fn, help }
 const struct route routes_vm[] = {
 	{ "GET", "/api/v1/vms", "vm_list", PERM_VM_VIEW, ROUTE_LIST, NULL, &machine_fields, list_query, api_list, "list VMs by name" },
 	{ "POST", "/api/v1/vms", "vm_create", PERM_VM_CREATE, ROUTE_TASK | ROUTE_CREATED, &machine_input_fields, &machine_fields, NULL,
@@ -518,5 +553,9 @@ const struct route routes_vm[] = {
 	ASK("resume", api_resume, "let a paused guest go on"),
 	{ "POST", VM "/answer", "vm_answer", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, &answer_fields, &machine_fields, NULL, api_answer,
 	  "answer the question of a VM whose disk is full or failing" },
+	{ "POST", VM "/guest/freeze", "vm_freeze", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &freeze_fields,
+	  &machine_fields, NULL, api_freeze, "freeze the guest's file systems for a moment, by its agent" },
+	GUEST("thaw", "thaw", api_thaw, "thaw the guest's file systems"),
+	GUEST("set-time", "set_time", api_set_time, "set the guest's clock to the host's, by its agent"),
 	{}
 };

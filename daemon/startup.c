@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "agent.h"
 #include "inventory.h"
 #include "log.h"
 #include "maintenance.h"
@@ -45,7 +46,6 @@ struct startup {
 	bool begun;		/* it is somebody's turn */
 };
 
-bool vm_agent_answers(const struct vm *vm) __attribute__((weak));
 
 static void turn(void *arg);
 
@@ -166,7 +166,7 @@ static bool is_up(struct startup *s, struct starter *v, struct machine *m, int64
 	case VM_GATE_NONE:
 		return true;
 	case VM_GATE_AGENT:
-		return vm_agent_answers && vm_agent_answers(m->vm);
+		return vm_agent_answers(m->vm);
 	case VM_GATE_PORT:
 		if (!v->gate)
 			v->gate = port_gate_new(m, on_port, s);

@@ -1,5 +1,7 @@
-/* tasks_vm.c: the kinds of tasks on VMs that drive them: start, shutdown, reboot, reset, poweroff, pause, resume. */
+/* tasks_vm.c: the kinds of tasks on VMs that drive them: start, shutdown, reboot, reset, poweroff, pause, resume, and what
+ * the agent in the guest is asked. */
 #include <string.h>
+#include "agent.h"
 #include "launch.h"
 #include "machine_plan.h"
 #include "maintenance.h"
@@ -97,10 +99,13 @@ static void shutdown_asked(void *arg, const struct err *e)
 
 static void shutdown_ask(struct task *t)
 {
-	if (is_off(t))
+	if (is_off(t)) {
 		task_step_end(t, NULL);
-	else
-		ask(t, vm_shutdown, shutdown_asked);
+		return;
+	}
+	if (vm_agent_facts(t->vm->vm)->frozen)		/* it could not write what it has to */
+		vm_agent_thaw(t->vm->vm, NULL, NULL, NULL);
+	ask(t, vm_shutdown, shutdown_asked);
 }
 
 static void wait_changed(struct task *t)
@@ -132,6 +137,16 @@ static void wait_over(void *arg)
 	task_step_end(t, &e);
 }
 
+/* It has ignored the power button for half of its time: its agent can do better, where there is one. */
+static void wait_half(void *arg)
+{
+	struct task *t = arg;
+
+	if (vm_agent_answers(t->vm->vm))
+		vm_agent_shutdown(t->vm->vm, NULL, NULL, NULL);
+	timer_arm(&t->deadline, t->c->ev, patience_s(t) * 500000, wait_over, t);
+}
+
 static void wait_cancelled(struct task *t)
 {
 	struct err e = {};
@@ -148,7 +163,7 @@ static void wait_off(struct task *t)
 	}
 	t->vm_changed = wait_changed;
 	t->cancelled = wait_cancelled;
-	timer_arm(&t->deadline, t->c->ev, patience_s(t) * 1000000, wait_over, t);
+	timer_arm(&t->deadline, t->c->ev, patience_s(t) * 500000, wait_half, t);
 }
 
 static const struct step shutdown_steps[] = {
@@ -188,7 +203,29 @@ const struct task_kind task_vm_reset = { "vm.reset", reset_steps };
 const struct task_kind task_vm_pause = { "vm.pause", pause_steps };
 const struct task_kind task_vm_resume = { "vm.resume", resume_steps };
 
+/* ---- the agent */
+
+static void freeze_run(struct task *t)
+{
+	struct err e = {};
+	json_int_t s = json_integer_value(json_object_get(t->args, "timeout_s"));
+
+	if (vm_agent_freeze(t->vm->vm, (unsigned)s, step_done, t, &e) < 0)
+		task_step_end(t, &e);
+}
+static void thaw_run(struct task *t) { ask(t, vm_agent_thaw, step_done); }
+static void set_time_run(struct task *t) { ask(t, vm_agent_set_time, step_done); }
+
+/* When croftd dies while a guest is frozen, the next one thaws it: what was asked for is over. */
+static const struct step freeze_steps[] = { { "freeze the guest's file systems", freeze_run, NULL, 1, STEP_INTERRUPT }, {} };
+static const struct step thaw_steps[] = { { "thaw the guest's file systems", thaw_run, NULL, 1, STEP_REDO }, {} };
+static const struct step set_time_steps[] = { { "set the guest's clock", set_time_run, NULL, 1, STEP_REDO }, {} };
+const struct task_kind task_vm_freeze = { "vm.freeze", freeze_steps };
+const struct task_kind task_vm_thaw = { "vm.thaw", thaw_steps };
+const struct task_kind task_vm_set_time = { "vm.set-time", set_time_steps };
+
 const struct task_kind *const task_kinds[] = {
 	&task_vm_create, &task_vm_delete, &task_vm_start, &task_vm_shutdown, &task_vm_reboot, &task_vm_poweroff, &task_vm_reset,
-	&task_vm_pause, &task_vm_resume, &task_host_autostart, &task_host_maintenance, &task_host_restore, NULL
+	&task_vm_pause, &task_vm_resume, &task_vm_freeze, &task_vm_thaw, &task_vm_set_time, &task_host_autostart,
+	&task_host_maintenance, &task_host_restore, NULL
 };

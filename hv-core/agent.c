@@ -12,8 +12,7 @@
 #include "text.h"
 
 enum {
-	THAW_USEC = 10000000,		/* an agent thaws, and answers, within this */
-	THAW_AGAIN_USEC = 5000000,	/* else it is told again */
+	THAW_ANSWERS = 2,		/* of the time that an answer may take: a thaw writes first */
 	LOOK_USEC = 300000000,		/* so often it is asked for everything, */
 	YOUNG_USEC = 120000000,		/* but in each round while the guest may still be booting, */
 	YOUNG_LOOK_USEC = 2000000,	/* and then as often as this when somebody looks */
@@ -198,10 +197,17 @@ static void on_thawed(void *arg, json_t *result, const struct err *e)
 	thawed(arg, e);
 }
 
+static void ice_in(struct vm_agent *a, uint64_t usec)
+{
+	timer_arm(&a->ice, a->vm->vms->how.ev, usec, on_ice, a);
+}
+
 static void thaw(struct vm_agent *a)
 {
-	timer_arm(&a->ice, a->vm->vms->how.ev, THAW_USEC + THAW_AGAIN_USEC, on_ice, a);
-	agent_wire_call(a->wire, "guest-fsfreeze-thaw", NULL, true, THAW_USEC, on_thawed, a);
+	uint64_t deadline = THAW_ANSWERS * a->vm->vms->how.answer_usec;
+
+	ice_in(a, deadline + a->vm->vms->how.answer_usec);
+	agent_wire_call(a->wire, "guest-fsfreeze-thaw", NULL, true, deadline, on_thawed, a);
 }
 
 /* ---- the connection ---- */
@@ -257,7 +263,7 @@ static void on_ice(void *arg)
 {
 	struct vm_agent *a = arg;
 
-	timer_arm(&a->ice, a->vm->vms->how.ev, THAW_AGAIN_USEC, on_ice, a);
+	ice_in(a, a->vm->vms->how.answer_usec);
 	if (a->open && runs(a->vm) && connect_it(a, NULL) == 0)
 		thaw(a);
 }
@@ -355,8 +361,7 @@ void vm_agent_free(struct vm *vm)
 
 /* ---- what is asked ---- */
 
-/* It can be asked, and is connected. */
-static int ready(struct vm *vm, struct err *e)
+int vm_agent_usable(const struct vm *vm, struct err *e)
 {
 	const struct vm_agent *a = vm->agent;
 
@@ -372,13 +377,22 @@ static int ready(struct vm *vm, struct err *e)
 		fail(e, ERR_STATE, "no agent runs in the guest of VM \"%s\"", vm->name);
 		return err_hint(e, "install and start qemu-guest-agent in it");
 	}
-	return connect_it(vm->agent, e);
+	return 0;
+}
+
+static int ready(struct vm *vm, struct err *e)
+{
+	int r = vm_agent_usable(vm, e);
+
+	return r < 0 ? r : connect_it(vm->agent, e);
 }
 
 static void on_asked(void *arg, json_t *result, const struct err *e)
 {
 	struct vm_op *op = arg;
 
+	if (e)
+		log_debug("VM %s: %s", op->vm->name, e->msg);
 	if (op->vm->agent && (!e || is_refusal(e)))
 		become(op->vm->agent, AGENT_ANSWERS);
 	vm_op_end(op, e);
@@ -408,8 +422,13 @@ int vm_agent_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e)
 
 void vm_agent_resumed(struct vm *vm, int64_t paused_usec)
 {
-	if (paused_usec >= PAUSED_USEC && vm->agent && vm->agent->open)
-		vm_agent_set_time(vm, NULL, NULL, NULL);
+	struct vm_agent *a = vm->agent;
+
+	if (paused_usec < PAUSED_USEC || !a || !a->open)
+		return;
+	if (a->wire && agent_wire_busy(a->wire))	/* a call that the pause came into: its time has run out */
+		agent_wire_free(TAKE(a->wire));
+	vm_agent_set_time(vm, NULL, NULL, NULL);
 }
 
 static void on_frozen(void *arg, json_t *result, const struct err *e)
@@ -422,7 +441,7 @@ static void on_frozen(void *arg, json_t *result, const struct err *e)
 	else if (a && is_refusal(e))		/* it may have frozen some of them */
 		thaw(a);
 	else if (a)				/* the connection is over */
-		timer_arm(&a->ice, op->vm->vms->how.ev, THAW_AGAIN_USEC, on_ice, a);
+		ice_in(a, op->vm->vms->how.answer_usec);
 	vm_op_end(op, e);
 }
 
@@ -442,7 +461,7 @@ int vm_agent_freeze(struct vm *vm, unsigned seconds, vm_done done, void *arg, st
 	if (!a->checked)
 		call(a, "guest-fsfreeze-thaw", on_ping);	/* it may have been left frozen */
 	a->facts.frozen = true;
-	timer_arm(&a->ice, vm->vms->how.ev, (uint64_t)seconds * 1000000, on_ice, a);
+	ice_in(a, (uint64_t)seconds * 1000000);
 	agent_wire_call(a->wire, "guest-fsfreeze-freeze", NULL, true, (uint64_t)seconds * 1000000, on_frozen,
 			vm_op_agent(vm, done, arg));
 	return 0;
@@ -463,6 +482,7 @@ int vm_agent_thaw(struct vm *vm, vm_done done, void *arg, struct err *e)
 
 	if (r < 0)
 		return r;
-	agent_wire_call(vm->agent->wire, "guest-fsfreeze-thaw", NULL, true, THAW_USEC, on_asked_thaw, vm_op_agent(vm, done, arg));
+	agent_wire_call(vm->agent->wire, "guest-fsfreeze-thaw", NULL, true, THAW_ANSWERS * vm->vms->how.answer_usec,
+			on_asked_thaw, vm_op_agent(vm, done, arg));
 	return 0;
 }

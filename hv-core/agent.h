@@ -18,6 +18,8 @@ const struct agent_facts *vm_agent_facts(const struct vm *vm);
  * young), the agent is asked anew. What is new then is a change. */
 void vm_agent_look(struct vm *vm);
 
+/* Could it be asked right now? 0, or -errno with @e saying why not. */
+int vm_agent_usable(const struct vm *vm, struct err *e);
 /* Bring the guest's file systems to rest: what is written waits. They are thawed again by vm_agent_thaw, after @seconds
  * (1 to AGENT_FREEZE_MAX_S) whatever happens, when the freeze fails half-way, and by the next croftd. ERR_STATE when
  * the agent is not there or they are frozen already. */

@@ -41,6 +41,7 @@ static const struct field rows[] = {
 	ROW(agent_facts, hostname, F_STR, .flags = FIELD_NULLABLE, .help = "as the guest calls itself"),
 	ROW(agent_facts, os, F_STR, .flags = FIELD_NULLABLE, .help = "operating system"),
 	ROW(agent_facts, kernel, F_STR, .flags = FIELD_NULLABLE, .help = "release of its kernel"),
+	ROW(agent_facts, address, F_STR, .flags = FIELD_NULLABLE, .help = "the one of its addresses to reach it by"),
 	ROW(agent_facts, addresses, F_LIST, .sub = &address_fields, .help = "its addresses, without the loopback's; up to 64"),
 	ROW(agent_facts, file_systems, F_LIST, .sub = &file_system_fields, .help = "its file systems on disks; up to 64"),
 	{ 0 }
@@ -172,15 +173,35 @@ static void interface(struct field_vec *to, json_t *j)
 	}
 }
 
+/* The first IPv4 address that isn't of the link only, else the first IPv6 one. Borrowed. */
+static const char *to_reach_it(const struct field_vec *v)
+{
+	const struct agent_address *a = v->items;
+	const char *six = NULL;
+
+	for (size_t i = 0; i < v->n; i++) {
+		if (!strncmp(a[i].address, "169.254.", 8) || !strncasecmp(a[i].address, "fe80:", 5))
+			continue;
+		if (!strchr(a[i].address, ':'))
+			return a[i].address;
+		if (!six)
+			six = a[i].address;
+	}
+	return six;
+}
+
 void agent_facts_addresses(struct agent_facts *f, json_t *result)
 {
-	struct agent_facts old = { .addresses = TAKE_VEC(f->addresses) };
+	struct agent_facts old = { .addresses = TAKE_VEC(f->addresses), .address = TAKE(f->address) };
+	const char *best;
 	json_t *item;
 	size_t i;
 
 	agent_facts_fini(&old);
 	json_array_foreach(result, i, item)
 		interface(&f->addresses, item);
+	best = to_reach_it(&f->addresses);
+	f->address = best ? xstrdup(best) : NULL;
 }
 
 void agent_facts_file_systems(struct agent_facts *f, json_t *result)

@@ -28,6 +28,7 @@ struct agent_facts {
 	int64_t as_of;			/* when the guest told it; 0: never */
 	bool frozen;			/* its file systems are, or may be */
 	char *version, *hostname, *os, *kernel;
+	char *address;			/* the one of addresses to reach it by; NULL: none leads beyond its link */
 	struct field_vec addresses;	/* of struct agent_address, without the loopback's */
 	struct field_vec file_systems;	/* of struct agent_file_system */
 };

@@ -185,14 +185,14 @@ static void read_some(struct agent_wire *w)
 	if (!first(w))
 		return;			/* nobody asked */
 	w->came += n;
-	buf_add(&w->in, room, n);
-	take_lines(w);
-	if (w->fd < 0 || w->freed || w->came <= AGENT_ANSWER_MAX)
-		return;
-	if (w->synced)
+	if (w->came <= AGENT_ANSWER_MAX) {
+		buf_add(&w->in, room, n);
+		take_lines(w);
+	} else if (w->synced) {
 		broken(w, ERR_TOO_LARGE, "the guest's agent sent an answer that is too long");
-	else
+	} else {
 		broken(w, ERR_BAD_REQUEST, "the guest's agent sends what was not asked for");
+	}
 }
 
 /* ---- out ---- */
@@ -298,7 +298,7 @@ struct agent_wire *agent_wire_new(const struct agent_wire_how *how, int fd)
 
 	w->how = *how;
 	w->fd = fd;
-	w->in.max = AGENT_ANSWER_MAX + READ_MAX;
+	w->in.max = AGENT_ANSWER_MAX;
 	list_init(&w->line);
 	if (fd_nonblock(fd) < 0 || sd_event_add_io(how->ev, &w->src, fd, 0, on_io, w) < 0)
 		abort();		/* a bad descriptor, or out of memory */

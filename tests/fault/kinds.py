@@ -1,5 +1,6 @@
 """kinds.py: each kind of task that Croft knows: how the tests come to one. A kind without a row here fails
 test_steps.py: so every new one is killed at each of its steps, and takes part in the chaos."""
+import agent_guest
 
 DISKS = {"system": {"source": "[local] base.qcow2"}, "data": {"size_bytes": 64 << 20}}
 
@@ -44,7 +45,13 @@ KINDS = {
     "host.autostart": ("off", startup, "running"),
     "host.maintenance": ("running", maintenance, "off"),
     "host.restore": ("maintenance", restore, "running"),
+    "vm.freeze": ("running", ask("guest/freeze"), "running"),
+    "vm.thaw": ("running", ask("guest/thaw"), "running"),
+    "vm.set-time": ("running", ask("guest/set-time"), "running"),
 }
 
 # Kinds after which the guest, if it runs, runs in another process (besides those after which there is none).
 ANEW = {"vm.reboot"}
+
+# Kinds that ask the agent in the guest need one; the others have a guest that boots in a blink.
+GUESTS = {kind: agent_guest for kind in ("vm.freeze", "vm.thaw", "vm.set-time")}

@@ -9,8 +9,9 @@ import os
 import subprocess
 
 import pytest
+import agent_guest
 import tiny
-from kinds import KINDS
+from kinds import GUESTS, KINDS
 from croft import O, croftd, wait_for
 
 FAULTS = f"{O}/faults/croftd"
@@ -40,13 +41,13 @@ class House:
             lines = f.read().splitlines()
         return [x for x in lines if not x.startswith(("step ", "killed "))], dict(x.split()[1:] for x in lines if x.startswith("step "))
 
-    def prepare(self, state, disks=None):
+    def prepare(self, state, disks=None, guest=tiny):
         """A VM in that state, or none."""
         api = self.api
         if api.get("/host/maintenance")["on"]:
             api.ok("DELETE", "/host/maintenance")
         if state == "maintenance":
-            self.prepare("running", disks)
+            self.prepare("running", disks, guest)
             api.post("/host/maintenance", {"action": "poweroff"})
             return
         now = api.request("GET", "/vms/vm")
@@ -65,13 +66,16 @@ class House:
             api.ok("DELETE", "/vms/vm")
             return
         if have is None:
-            api.post("/vms", {"name": "vm", "config": tiny.config(disks=disks or {})})
+            api.post("/vms", {"name": "vm", "config": guest.config(disks=disks or {})})
             have = "off"
         if have == "off" and state != "off":
             api.post("/vms/vm/start")
-            console = api.console("vm")     # its power button is one when it has come so far
-            console.until(b"R", 20)
-            console.close()
+            if guest is agent_guest:
+                agent_guest.wait_agent(api, "vm")
+            else:
+                console = api.console("vm")     # its power button is one when it has come so far
+                console.until(b"R", 20)
+                console.close()
         if state == "paused":
             api.post("/vms/vm/pause")
 
@@ -128,6 +132,7 @@ def house(tmp_path_factory):
     with croftd("--libexec", O) as c:
         api = c.client()
         tiny.upload(api)
+        agent_guest.upload(api)
         raw, image = f"{folder}/base.raw", f"{folder}/base.qcow2"
         with open(raw, "wb") as f:
             f.write(MARK.ljust(1 << 20, b"\0"))
@@ -154,12 +159,13 @@ def test_every_kind_is_walked(house):
 def test_killed_at_each_step(house, kind):
     before, request, after = KINDS[kind]
     disks = {"data": {"size_bytes": 1 << 20}} if kind == "vm.delete" else None
+    guest = GUESTS.get(kind, tiny)
     house.start()
     house.prepare(None)
-    house.prepare(before, disks)
+    house.prepare(before, disks, guest)
     points, table = house.walked(kind, request)
     for point in points:
-        house.prepare(before, disks)
+        house.prepare(before, disks, guest)
         house.die_at(point, request)
         task, state = house.last_task(kind), house.agrees()
         told = f"{point}: {task}, the VM is {state}"
@@ -194,13 +200,13 @@ def test_another_process_is_killed_at_each_step(house, kind, victim):
     before, request, after = KINDS[kind]
     house.start()
     house.prepare(None)
-    house.prepare(before)
+    house.prepare(before, guest=GUESTS.get(kind, tiny))
     points, _ = house.walked(kind, request)
     order, killed = f"{house.log}.order", 0
     house.start(CROFT_FAULT_LOG=house.log, CROFT_KILL_ORDER=order)
     for point in points:
         house.prepare(before and "off")     # for a guest whose croft-vm dies again and again, the next one takes its time
-        house.prepare(before)
+        house.prepare(before, guest=GUESTS.get(kind, tiny))
         last = max(t["id"] for t in house.api.items("/tasks"))
         with open(order, "w", encoding="ascii") as f:
             f.write(f"{victim} {point}")

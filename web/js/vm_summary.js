@@ -3,7 +3,7 @@ import { html } from './lib.js';
 import { Icon } from './icons.js';
 import { Ago, bytes } from './format.js';
 import { Facts } from './facts.js';
-import { hasScreen } from './state.js';
+import { hasScreen, isAlive } from './state.js';
 import { can } from './store.js';
 import { link } from './router.js';
 import { PathText } from './path_text.js';
@@ -44,6 +44,21 @@ function Devices({ vm }) {
 	</section>`;
 }
 
+// What the guest tells of itself: strings from a stranger, shown as text.
+function Guest({ guest: g }) {
+	const silent = { off: 'not wanted', absent: 'none runs in the guest', silent: 'runs, but does not answer' };
+	return html`<section class="sheet"><h2>Guest</h2><${Facts} rows=${[
+		g.os && ['System', g.os, g.kernel && `kernel ${g.kernel}`],
+		g.hostname && ['Host name', g.hostname],
+		g.addresses.length > 0 && ['Addresses', g.addresses.map(a => html`<div key=${a.interface + a.address}><span class="mono">${a.address}</span>
+			<span class="quiet"> ${a.interface}</span></div>`)],
+		g.file_systems.length > 0 && ['File systems', g.file_systems.map(f => html`<div key=${f.mountpoint}><span class="mono">${f.mountpoint}</span>
+			<span class="quiet"> ${f.type}${f.total_bytes > 0 && `, ${bytes(f.used_bytes)} of ${bytes(f.total_bytes)}`}</span></div>`)],
+		['Agent', silent[g.agent] ?? html`${g.frozen ? 'answers, file systems are frozen' : 'answers'}`,
+			g.as_of && html`told <${Ago} time=${g.as_of} />`],
+	]} /></section>`;
+}
+
 function forwardLine(nic, f) {
 	const host = f.host_address === '0.0.0.0' ? location.hostname : f.host_address;
 	return f.protocol === 'tcp' && f.guest_port === 22 ? html`<code>ssh -p ${f.host_port} ${host}</code>` :
@@ -73,6 +88,7 @@ export function VmSummary({ vm }) {
 		]} /></section>
 		<div class="stack">
 			${hasScreen(vm) && can('vm.console') && html`<${ScreenThumb} vm=${vm} />`}
+			${isAlive(vm) && config.engine !== 'sim' && html`<${Guest} guest=${status.guest} />`}
 			<section class="sheet"><h2>History</h2><${Facts} rows=${[
 				['Created', html`<${Ago} time=${vm.created} />`],
 				status.pid > 0 && ['Process', html`<span class="mono">${status.pid}</span>`],
