@@ -1,5 +1,6 @@
 """The doctor: each fault is made for real, found, and mended by the command that the finding names."""
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -306,6 +307,52 @@ def test_a_datastore_that_is_gone_or_full(fresh):
     os.rmdir(store(fresh))
     os.rename(store(fresh) + ".away", store(fresh))
     fresh.start()
+
+
+@contextlib.contextmanager
+def dead_file_server(path):
+    """A mount whose server answers nothing, until the end."""
+    fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC) if os.path.exists("/dev/fuse") else None
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+    if fuse is None or libc.mount(b"croft-test", path.encode(), b"fuse", 0, options):
+        pytest.skip("nothing can be mounted by FUSE here")
+    try:
+        yield
+    finally:
+        os.close(fuse)          # whoever waits for it gets an error
+        libc.umount2(path.encode(), 2)
+
+
+def test_a_datastore_that_does_not_answer(fresh, tmp_path):
+    """The rest is examined all the same; asked again, it is known, and not waited for."""
+    os.mkdir(tmp_path / "dead")
+    tiny.upload(fresh.client())
+    create(fresh, "other", disks={"system": {"size_bytes": 1 << 20}})
+    os.unlink(store(fresh, "other", "system.qcow2"))
+    with database(fresh) as db:
+        db.execute("INSERT INTO datastores VALUES ('5c8a1f0e-94c4-4a3f-a9d8-0c9a0c0f6f11', 'dead', 1, ?, 9)", (str(tmp_path / "dead"),))
+        db.commit()
+        server = contextlib.ExitStack()
+        server.enter_context(dead_file_server(str(tmp_path / "dead")))
+    with server:
+        found = examine(fresh)
+        assert not found["complete"] and found["looked_at"] > 5
+        assert [(f["what"], f["object"]) for f in found["findings"] if f["severity"] == "error"] == [
+            ("no-answer", "the datastore dead"), ("vm-file-missing", "[local] other/system.qcow2")]
+        again = examine(fresh)
+        assert again["complete"] and [f["what"] for f in again["findings"] if f["severity"] == "error"] == ["datastore-hangs", "vm-file-missing"]
+        assert fresh.client().get("/vms")["items"]
+    wait_for("it is unavailable", lambda: find(fresh, "datastore-unavailable"), 20)
+    with database(fresh) as db:
+        db.execute("DELETE FROM datastores WHERE name = 'dead'")
+
+
+def test_a_guest_that_was_paused_is_no_finding(croft, name):
+    create(croft, name, start=True)
+    croft.client().post(f"/vms/{name}/pause")
+    assert name not in [f["object"] for f in examine(croft)["findings"]]
+    croft.client().post(f"/vms/{name}/poweroff")
 
 
 def test_a_guest_that_was_killed(croft, name):
