@@ -4,6 +4,7 @@
 #include "certificate.h"
 #include "doctor.h"
 #include "list.h"
+#include "maintenance.h"
 #include "map.h"
 #include "mem.h"
 #include "routes.h"
@@ -109,7 +110,9 @@ static void check_vm(struct exam *x, const struct machine *m)
 {
 	AUTO_FREE char *info = xasprintf("vmctl info %s", m->name), *off = xasprintf("vmctl poweroff %s", m->name);
 	AUTO_FREE char *start = xasprintf("vmctl start %s", m->name), *go_on = xasprintf("vmctl resume %s", m->name);
-	AUTO_FREE char *rm = xasprintf("vmctl rm %s", m->name);
+	AUTO_FREE char *rm = xasprintf("vmctl rm %s", m->name), *retry = xasprintf("vmctl answer %s retry", m->name);
+	AUTO_FREE char *alive = xasprintf("%s/vm/%s/alive", m->c->run, m->id), *quoted = shell_quote(alive);
+	AUTO_FREE char *who = xasprintf("fuser -v %s", quoted);
 	struct vm_status st;
 
 	if (m->invalid || !m->vm) {
@@ -122,6 +125,11 @@ static void check_vm(struct exam *x, const struct machine *m)
 	if (st.state == VM_DEGRADED)
 		exam_find(x, SEVERITY_ERROR, "vm-degraded", m->name, off, "%s runs, but its monitor does not answer%s%s", m->name,
 			  st.note ? ": " : "", st.note ?: "");
+	else if (st.state == VM_LOST)
+		exam_find(x, SEVERITY_ERROR, "vm-lost", m->name, who, "%s is neither started nor killed: %s", m->name,
+			  st.note ?: "something holds its lock, and it is not known what");
+	else if (st.question)
+		exam_find(x, SEVERITY_ERROR, "vm-asks", m->name, retry, "%s stands still until somebody answers: %s", m->name, st.question->text);
 	else if (st.state == VM_PAUSED && st.note)
 		exam_find(x, SEVERITY_WARNING, "vm-waits", m->name, go_on, "%s is paused: %s", m->name, st.note);
 	else if (st.state == VM_OFF && last->why == VM_WHY_GUEST_PANIC)
@@ -130,7 +138,7 @@ static void check_vm(struct exam *x, const struct machine *m)
 		exam_find(x, SEVERITY_WARNING, "vm-failed", m->name, start, "%s ended: %s%s%.300s", m->name, vm_why_help(last->why),
 			  *last->message ? ": " : "", last->message);
 	else if (st.state == VM_OFF && last->why == VM_WHY_UNKNOWN)
-		exam_find(x, SEVERITY_WARNING, "vm-lost", m->name, start, "%s: %s", m->name, vm_why_help(last->why));
+		exam_find(x, SEVERITY_WARNING, "vm-ended-unseen", m->name, start, "%s: %s", m->name, vm_why_help(last->why));
 	if (m->task && m->task->stuck)
 		exam_find(x, SEVERITY_ERROR, "task-stuck", m->name, info, "the task %llu (%s) of %s cannot be saved, and is tried again: "
 			  "is the disk of %s full?", (unsigned long long)m->task->id, m->task->kind->name, m->name, x->c->home);
@@ -180,6 +188,13 @@ static void check_host(struct exam *x)
 			  h->systemd ? "control groups v2 are not to be had" : "systemd is not the init of this host");
 }
 
+static void check_maintenance(struct exam *x)
+{
+	exam_looked(x, 1);
+	if (maintenance_on(x->c))
+		exam_find(x, SEVERITY_NOTE, "maintenance", NULL, "vmctl maintenance off", "this host is in maintenance: no VM is started");
+}
+
 static void check_certificate(struct exam *x)
 {
 	int64_t ends = certificate_expires(x->c), left = ends - x->began_usec;
@@ -195,7 +210,9 @@ static void check_certificate(struct exam *x)
 }
 
 /* The table of checks. Some begin parts. */
-static void (*const checks[])(struct exam *x) = { check_vms, check_memory, check_host, check_certificate, doctor_host };
+static void (*const checks[])(struct exam *x) = {
+	check_vms, check_memory, check_host, check_maintenance, check_certificate, doctor_host
+};
 
 /* ---- the examination */
 

@@ -131,7 +131,7 @@ static bool match_rows(const struct croft *c, struct looking *l)
 		enum vm_state s = m->vm ? vm_state(m->vm) : VM_OFF;
 		struct seen_process key = { .uid = m->uid }, *found;
 
-		between = between || s == VM_STARTING || s == VM_ATTACHING || s == VM_ENDING || m->task;
+		between = between || s == VM_STARTING || s == VM_ATTACHING || s == VM_ENDING || s == VM_LOST || m->task;
 		found = l->processes.n ? bsearch(&key, l->processes.items, l->processes.n, sizeof key, by_uid) : NULL;
 		if (found)
 			found->vm = m;
@@ -168,7 +168,7 @@ static void tell_process(struct exam *x, const struct looking *l, const struct s
 	if (!p->vm)
 		exam_find(x, SEVERITY_ERROR, "guest-without-vm", object, hint, "the process %d (%s) runs as a guest's user %u, and no VM has it",
 			  (int)p->pid, p->name, p->uid);
-	else if (!p->vm->task && st.state == VM_OFF && st.since_usec < exam_began(x))
+	else if (!p->vm->task && !vm_state_alive(st.state) && st.since_usec < exam_began(x))
 		exam_find(x, SEVERITY_ERROR, "guest-of-vm-that-is-off", p->vm->name, hint, "the process %d (%s) runs as the user of %s, which is off",
 			  (int)p->pid, p->name, p->vm->name);
 }

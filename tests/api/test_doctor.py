@@ -1,11 +1,13 @@
 """The doctor: each fault is made for real, found, and mended by the command that the finding names."""
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import uuid
 
@@ -373,6 +375,29 @@ def test_a_guest_whose_monitor_hangs(croft, name):
     assert found["severity"] == "error"
     run(croft, found["hint"])
     croft.client().wait_state(name, "off")
+
+
+def test_a_lock_that_somebody_holds(fresh, name):
+    tiny.upload(fresh.client())
+    vm = create(fresh, name, start=True)
+    fresh.client().post(f"/vms/{name}/poweroff")
+    fresh.end()
+    with open(f"{fresh.home}/run/vm/{vm['id']}/alive", "r+b") as f:
+        fcntl.fcntl(f, 37, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))     # F_OFD_SETLK
+        fresh.start()
+        fresh.client().wait_state(name, "lost")
+        found = one(fresh, "vm-lost")
+        assert found["object"] == name and f"/vm/{vm['id']}/alive" in found["hint"]
+    fresh.end()         # (or half a minute later)
+    fresh.start()
+    assert not find(fresh, "vm-lost")
+
+
+def test_maintenance(fresh):
+    assert not find(fresh, "maintenance")
+    fresh.client().post("/host/maintenance", {"action": "wait"})
+    run(fresh, one(fresh, "maintenance")["hint"])
+    assert not find(fresh, "maintenance")
 
 
 def test_a_task_that_was_interrupted(fresh, name):
