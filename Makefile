@@ -236,7 +236,7 @@ lab-debs:
 .PHONY: bench
 bench:			## measure speed and memory, about ten minutes: lines "name value unit" (make -s bench 2>/dev/null)
 	@packaging/install-deps check >&2
-	@$(MAKE) --no-print-directory -s $(JOBS) all $O/tests/bench/load $O/tests/bench/power >&2
+	@$(MAKE) --no-print-directory -s $(JOBS) all $(addprefix $O/tests/bench/,load power fan) >&2
 	@O=$O tests/bench/bench
 INC.tests/bench := hv-core/base cli tests/bench
 BENCH := $O/tests/bench/talk.o $O/cli/conn.o $(BASE)
@@ -244,6 +244,9 @@ $O/tests/bench/load: $O/tests/bench/load.o $(BENCH)
 	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
 $O/tests/bench/power: $O/tests/bench/power.o $(BENCH)
 	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
+$O/tests/bench/fan: $O/tests/bench/fan.o $(BENCH)
+	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
+tests: $O/tests/bench/fan
 # ---- end of bench ----
 
 -include $(shell find $O -name '*.d' -type f 2>/dev/null)

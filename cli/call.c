@@ -294,6 +294,7 @@ int call(struct ctl *c, struct call *k)
 		buf_addf(&headers, "Idempotency-Key: %s\r\n", key);
 	}
 	q.headers = headers.data;
+	q.timeout_usec = k->patience_s * 1000000ull;
 	q.body = text;
 	q.body_len = text ? strlen(text) : 0;
 	code = exchange(c, &q, &status, &k->revision, &k->ret, &k->err);

@@ -10,6 +10,7 @@ struct call {
 	const char *query;		/* escaped, without "?", or NULL */
 	json_t *body;			/* taken; or NULL */
 	const char *headers;		/* further ones, "Name: value\r\n", or NULL */
+	unsigned patience_s;		/* for its answer; 0: that of every call */
 	bool quiet;			/* say nothing; the error is in err */
 	json_t *ret;			/* the answer, yours; NULL when it has none */
 	uint64_t revision;		/* its ETag, or 0 */

@@ -32,6 +32,8 @@ const struct command commands[] = {
 	{ "events", "[--follow] [--kinds vm.*,task.*] [--after N] [--limit N]", "show what happened; --follow: what happens", cmd_events, NULL,
 	  true },
 	{ "host", "", "show this host and what it can do, with reasons", cmd_host, "host_get" },
+	{ "doctor", "[--deep]", "examine this host: what is not as it should be, and what mends it", cmd_doctor, "host_doctor", .offline = true,
+	  .more = "  exits with 1 when there are errors; --deep reads the whole database, too" },
 	{ "login", "[USER] [--token]", "log in at another host: vmctl login --host https://HOST:PORT", cmd_login, NULL },
 	{ "logout", "", "log out there, and forget its token", cmd_logout, NULL },
 	{ "whoami", "", "show who you are there, and what you may do", cmd_whoami, "session_get" },

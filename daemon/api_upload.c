@@ -12,6 +12,7 @@
 
 #define SYNC_USEC	5000000ull
 #define UNKNOWN		UINT64_MAX
+#define ROWS_MAX	100		/* of one user: each may hold as much room as has come */
 
 struct upload_view { char *id, *user, *target; uint64_t size_bytes, durable_bytes; int64_t created; };
 #define ROW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct upload_view, f), __VA_ARGS__ }
@@ -77,6 +78,22 @@ static void give_up(struct uploading *u, const struct err *e)
 
 struct row_job { struct db_job job; struct uploading *u; uint64_t durable; char id[37]; char *target, *user; int64_t size; bool resume, found; struct err why; };
 
+static int room_for_row(struct db_tx *tx, const char *user, struct err *e)
+{
+	struct db_rows *q;
+	int r = db_query(tx, &q, e, "SELECT count(*) FROM uploads WHERE user = ?", "s", user);
+
+	if (r < 0 || (r = db_next(q, e)) < 0)
+		return r;
+	int64_t n = db_int(q, 0);
+
+	db_done(q);
+	if (n < ROWS_MAX)
+		return 0;
+	fail(e, ERR_STATE, "%s has begun %lld uploads that are not complete, and may have no more", user, (long long)n);
+	return err_hint(e, "go on with one, or give it up: GET /api/v1/uploads lists them");
+}
+
 static int begin_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct row_job *rj = (struct row_job *)j;
@@ -98,6 +115,8 @@ static int begin_work(struct db_job *j, struct db_tx *tx, struct err *e)
 		fail(e, ERR_NOT_FOUND, "there is no upload to %s that could go on", rj->target);
 		return err_hint(e, "start it again without Upload-Offset");
 	}
+	if ((r = room_for_row(tx, rj->user, e)) < 0)
+		return r;
 	text_uuid_random(rj->id);
 	r = db_exec(tx, e, "INSERT INTO uploads (id, user, target, size, durable, created) VALUES (?, ?, ?, ?, 0, ?)", "sssii", rj->id,
 		    rj->user, rj->target, rj->size, now_usec());

@@ -94,6 +94,20 @@ static int fingerprint(const char *pem, char out[65])
 	return rc;
 }
 
+int64_t certificate_expires(const struct croft *c)
+{
+	gnutls_datum_t text = { (void *)c->certificate, (unsigned)strlen(c->certificate) };
+	gnutls_x509_crt_t crt;
+	time_t at = -1;
+
+	if (gnutls_x509_crt_init(&crt) < 0)
+		return 0;
+	if (gnutls_x509_crt_import(crt, &text, GNUTLS_X509_FMT_PEM) >= 0)
+		at = gnutls_x509_crt_get_expiration_time(crt);
+	gnutls_x509_crt_deinit(crt);
+	return at == (time_t)-1 ? 0 : (int64_t)at * 1000000;
+}
+
 int certificate_load(struct croft *c, struct err *e)
 {
 	AUTO_CLOSE int dir = file_open_dir(c->home_fd, "tls", true, 0700);

@@ -5,3 +5,4 @@
 #include "err.h"
 
 int certificate_load(struct croft *c, struct err *e);		/* fills c->certificate, its sha256, and c->key */
+int64_t certificate_expires(const struct croft *c);		/* microseconds since the epoch; 0: not known */

@@ -31,6 +31,7 @@ struct croft {
 	struct host host;
 	struct db *db;
 	struct lane *auth_lane;		/* hashes and NSS */
+	struct lane *doctor_lane;	/* /proc and run folders; NULL until the first examination */
 	struct fronts *fronts;
 	struct access *access;		/* users, tokens, sessions, lock-outs */
 	struct events *events;

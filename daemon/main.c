@@ -16,6 +16,7 @@
 #include "croft.h"
 #include "db.h"
 #include "demo.h"
+#include "doctor.h"
 #include "drain.h"
 #include "event.h"
 #include "firmware.h"
@@ -178,6 +179,7 @@ static void close_state(struct croft *c)
 	c->fronts = NULL;
 	tasks_stop(c->tasks);
 	lane_free(c->auth_lane);
+	lane_free(c->doctor_lane);
 	stores_free(c->stores);
 	firmware_free(c->firmware);
 	db_close(c->db);
@@ -272,6 +274,7 @@ static int serve(struct croft *c, struct err *e)
 	tell_start(c, password);
 	startup_begin(c);
 	demo_begin(c);
+	doctor_sweep(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);
 	return r;

@@ -10,7 +10,7 @@
 #include "text.h"
 #include "vmfolder.h"
 
-#define OWNER	".croft-vm"		/* holds the UUID */
+#define OWNER	VMFOLDER_MARK
 
 #define NAME	63			/* longest name of a VM; its folder may have 9 bytes more */
 

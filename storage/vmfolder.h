@@ -4,6 +4,7 @@
 #include "datastore.h"
 
 #define VMFOLDER_DESCRIPTOR	"vm.croft.json"
+#define VMFOLDER_MARK		".croft-vm"	/* holds the UUID */
 #define VMFOLDER_DESCRIPTOR_MAX	(1024 * 1024)
 
 /* Make the folder @name, or "@name-xxxxxxxx" (from the UUID) when that is somebody else's; a folder that is this VM's

@@ -149,6 +149,23 @@ def test_the_rest_goes_on_while_a_disk_is_copied(api, name, copying):
     api.ok("DELETE", f"/tasks/{copying['id']}")
 
 
+def test_a_second_task_is_refused_and_told_of_the_first(api, name, copying):
+    """Every route that changes a VM; one that wants a body that says more may refuse the empty one first."""
+    paths = api.get("/openapi.json")["paths"]
+    routes = [(verb.upper(), path, op) for path, ops in paths.items() if path.startswith("/api/v1/vms/{vm}") for verb, op in ops.items()
+              if verb != "get" and op["operationId"] not in ("console_create",) and "{" not in path.replace("{vm}", "", 1)]
+    assert len(routes) >= 9
+    for method, path, op in routes:
+        answer = api.request(method, path.replace("{vm}", name), {} if "requestBody" in op else None)
+        if answer.status == 422 and "requestBody" in op:
+            continue
+        assert answer.status == 409 and answer.json["type"] == "/problems/busy", (method, path, answer)
+        assert answer.json["task"] == copying["id"] and f"{name} is held by the task {copying['id']} (vm.create)" in answer.json["detail"]
+        assert "wait" in answer.json["hint"]
+    assert api.get(f"/tasks/{copying['id']}")["state"] == "running"
+    api.ok("DELETE", f"/tasks/{copying['id']}")
+
+
 def test_some_tasks_cannot_be_cancelled(api, name):
     api.post("/vms", {"name": name, "config": {"engine": "sim"}})
     api.post(f"/vms/{name}/start")

@@ -227,3 +227,13 @@ visit('the host is shown as it is, with reasons', async (v, page) => {
 	for (const limit of facts.limits)
 		await page.getByText(limit.reason).first().waitFor();
 });
+
+visit('the doctor examines the host and says what mends it', async (v, page) => {
+	await v.open('#/host');
+	const doctor = page.getByRole('region', { name: 'Doctor' });
+	await doctor.getByRole('button', { name: 'Examine' }).click();
+	await doctor.getByText('looked at').waitFor();
+	const found = await croft.ok('GET', '/host/doctor');
+	for (const f of found.findings.filter(x => x.severity === 'note' && /^no-/.test(x.what)))
+		await doctor.getByText(f.text).waitFor();
+});

@@ -7,6 +7,7 @@ import { Icon } from './icons.js';
 import { link } from './router.js';
 import { can, host, vmList, vms } from './store.js';
 import { isAlive } from './state.js';
+import { told } from './toasts.js';
 
 const limitWords = {
 	kvm: 'Hardware virtualisation (KVM)', qemu: 'QEMU for ARM guests', uefi: 'UEFI firmware for guests', 'more-than-8-vcpus': 'More than 8 CPUs a VM',
@@ -38,6 +39,25 @@ function Capacity({ facts }) {
 			<span>${s.status.capacity_bytes ? `${bytes(s.status.free_bytes)} free of ${bytes(s.status.capacity_bytes)}` : s.status.reason}</span></div>
 			<${Bar} label=${s.name} used=${s.status.capacity_bytes - s.status.free_bytes} total=${s.status.capacity_bytes} /></li>`)}
 	</ul></section>`;
+}
+
+// Examined when somebody asks for it: it looks at every file.
+function Doctor() {
+	const [found, setFound] = useState(null);
+	const [busy, setBusy] = useState(false);
+	const examine = async () => {
+		setBusy(true);
+		await told('The host could not be examined', get('/host/doctor').then(setFound));
+		setBusy(false);
+	};
+	return html`<section class="sheet doctor" aria-label="Doctor"><h2>Doctor</h2>
+		<p class="ask"><button onClick=${examine} disabled=${busy}>${busy ? 'Examining' : 'Examine'}</button>
+			<span class="quiet" role="status">${found ? html`${found.findings.length ? [count(found.errors, 'error'), count(found.warnings, 'warning'),
+				count(found.notes, 'note')].join(', ') : 'Nothing found'}, ${count(found.looked_at, 'thing')} looked at <${Ago} time=${found.as_of} />` :
+				'Looks for what is not as it should be, and says what mends it.'}</span></p>
+		${found?.findings.length > 0 && html`<ul class="limits">${found.findings.map((f, i) => html`<li key=${i} data-severity=${f.severity}>
+			<${Icon} name=${f.severity === 'note' ? 'info' : 'alert'} label=${f.severity} />
+			<div><b>${f.text}</b>${f.hint && html`<div class="path">${f.hint}</div>`}</div></li>`)}</ul>`}</section>`;
 }
 
 const kvmText = kvm => [kvm.gic && `GICv${kvm.gic}`, kvm.ipa_bits && `${kvm.ipa_bits} address bits`, kvm.max_vcpus && `up to ${kvm.max_vcpus} CPUs a VM`,
@@ -81,6 +101,7 @@ export function HostPage() {
 				['State in', html`<span class="path">${agent.home}</span>`],
 			]} /></section>
 		</div>
+		<${Doctor} />
 		<section class="sheet"><h2>What can be had here</h2><ul class="limits">${facts.limits?.map(l => html`<li key=${l.what} data-has=${l.available}>
 			<${Icon} name=${l.available ? 'check' : 'close'} label=${l.available ? 'yes' : 'no'} />
 			<div><b>${limitWords[l.what] ?? l.what}</b><p>${l.reason}</p></div></li>`)}</ul></section>
