@@ -203,7 +203,7 @@ static void api_create(struct req *r)
 	in->config = (struct vm_spec){};
 	if (inventory_get(r->c->inv, m->name))
 		name_taken(&e, fail(&e, ERR_EXISTS, "taken"), m->name);
-	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_free_uid(r->c->inv)) == 0)
+	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_uid_for(r->c->inv, m->id)) == 0)
 		fail(&e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", r->c->uid_count, r->c->uid_base);
 	if (e.code) {
 		machine_free(m);
@@ -274,6 +274,7 @@ static void patch_apply(struct change *ch)
 	p->as.spec = (struct vm_spec){};
 	p->as.labels = (struct field_vec){};
 	machine_changed(m);
+	machine_describe(m);
 	if (limits)
 		inventory_limits(m);
 }
