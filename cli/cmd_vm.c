@@ -16,6 +16,19 @@ static const char *text_at(json_t *j, const char *path)
 	return s ? s : "";
 }
 
+/* To a person who looks at the list: what is wrong with the host may be why something is missing in it. */
+static void tell_problems(struct ctl *c)
+{
+	struct call k = { .op = "host_get", .quiet = true };
+	json_t *text;
+	size_t i;
+
+	if (call(c, &k) == 0)
+		json_array_foreach(json_object_get(json_object_get(k.ret, "agent"), "problems"), i, text)
+			fprintf(stderr, "Attention: %s\n", json_string_value(text));
+	json_decref(k.ret);
+}
+
 int vm_ls(struct ctl *c, const struct command *cmd, struct args *a)
 {
 	const struct api_op *op = api_op("vm_list");
@@ -46,6 +59,8 @@ int vm_ls(struct ctl *c, const struct command *cmd, struct args *a)
 	code = out_list(c, items, op->out);
 	if (!json_array_size(items) && c->output == OUT_TABLE && isatty(STDERR_FILENO))
 		fprintf(stderr, "No VMs%s. A first one: vmctl create NAME disk=20GiB cdrom='[local] FILE.iso'\n", a->n ? " of that name" : "");
+	if (c->output == OUT_TABLE && isatty(STDERR_FILENO))
+		tell_problems(c);
 	json_decref(items);
 	return code;
 }

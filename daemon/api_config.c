@@ -150,7 +150,7 @@ static int decide_vm(struct croft *c, struct restoring *rs, struct machine *m, s
 		return fail(e, ERR_EXISTS, "its folder %s belongs to another VM", m->folder);
 	int r = machine_check_stored(m, rs->vms, at, e);
 
-	if (r == 0 && (m->uid = inventory_free_uid(c->inv)) == 0)
+	if (r == 0 && (m->uid = inventory_uid_for(c->inv, m->id)) == 0)
 		return fail(e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", c->uid_count, c->uid_base);
 	return r;
 }
@@ -257,6 +257,8 @@ static void restore_apply(struct change *ch)
 		if (!m)
 			continue;
 		inventory_add(ch->c->inv, m);
+		inventory_adopt(ch->c->inv, m);
+		machine_describe(m);
 		const char *json = machine_json(m, &n);
 
 		event_post(ch->c, "vm.created", m->id, json, n);

@@ -16,7 +16,7 @@ struct agent_view {
 	char *version, *hostname, *home, *certificate_sha256;
 	int64_t started;
 	uint64_t pid, front_pid, uid_base, uid_count, vms, vms_running, tasks_open, loop_lag_max_us, db_waiting;
-	struct field_vec orphans;
+	struct field_vec orphans, problems;
 	struct maintenance_view maintenance;
 };
 struct host_view { struct host facts; struct agent_view agent; };
@@ -34,6 +34,7 @@ static const struct field agent_rows[] = {
 	AGENT(uid_count, F_U64, .help = "how many"),
 	AGENT(vms, F_U64, .help = "VMs that are defined"),
 	AGENT(vms_running, F_U64, .help = "VMs that are not off"),
+	AGENT(problems, F_STRS, .help = "what a person has to know about this host's state, and to do; most often nothing"),
 	AGENT(orphans, F_LIST, .sub = &orphan_fields, .help = "guests that run and have no VM; they are left alone"),
 	AGENT(maintenance, F_OBJECT, .sub = &maintenance_fields, .help = "whether VMs may be started here"),
 	AGENT(tasks_open, F_U64, .help = "tasks under way"),
@@ -63,7 +64,7 @@ static void api_host(struct req *r)
 		.version = (char *)CROFT_VERSION, .hostname = name, .home = c->home,
 		.certificate_sha256 = c->certificate_sha256, .started = c->started_usec,
 		.pid = (uint64_t)getpid(), .front_pid = (uint64_t)fronts_pid(c->fronts, false), .uid_base = c->uid_base,
-		.uid_count = c->uid_count, .vms = inventory_len(c->inv), .orphans = *inventory_orphans(c->inv), .tasks_open = tasks_open(c),
+		.uid_count = c->uid_count, .vms = inventory_len(c->inv), .orphans = *inventory_orphans(c->inv), .problems = c->problems, .tasks_open = tasks_open(c),
 		.loop_lag_max_us = loop_lag_max_usec(), .db_waiting = db_waiting(c->db),
 	};
 	maintenance_view(c, &v.agent.maintenance);

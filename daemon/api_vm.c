@@ -212,7 +212,7 @@ static void api_create(struct req *r)
 		;
 	else if (inventory_get(r->c->inv, m->name))
 		name_taken(&e, fail(&e, ERR_EXISTS, "taken"), m->name);
-	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_free_uid(r->c->inv)) == 0)
+	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_uid_for(r->c->inv, m->id)) == 0)
 		fail(&e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", r->c->uid_count, r->c->uid_base);
 	if (e.code) {
 		machine_free(m);

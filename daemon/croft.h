@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
+#include "fields.h"
 #include "host.h"
 #include "loop.h"
 
@@ -40,6 +41,7 @@ struct croft {
 	struct firmware *firmware;	/* UEFI's code for VMs */
 	struct networks *networks;
 	struct inventory *inv;		/* VMs */
+	struct field_vec problems;	/* of char *: what a person has to know about this host's state */
 	struct consoles *consoles;	/* one-time tickets */
 	struct maintenance *maintenance;
 	bool draining;			/* croftd --stop: no VM is started */

@@ -4,12 +4,14 @@
 #include <stdarg.h>
 #include <string.h>
 #include "db.h"
+#include "db_salvage.h"
 #include "log.h"
 #include "mem.h"
 #include "schema.h"
 
 #define BATCH_MAX	256	/* jobs in one transaction */
 #define QUEUE_MAX	20000
+#define VERSIONS_MAX	1000	/* so far ahead of us no schema will ever be */
 #define STATEMENTS	128	/* cached; a power of two */
 
 struct db_tx { struct db *db; };
@@ -21,6 +23,7 @@ struct db {
 	struct db_tx tx;
 	struct db_rows rows[STATEMENTS];
 	const char *keys[STATEMENTS];
+	bool renewed;			/* it was made, or made anew, by this start */
 };
 
 static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
@@ -32,6 +35,11 @@ static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
 		return fail(e, ERR_NO_SPACE, "the database %s cannot grow: the disk is full", db->path);
 	case SQLITE_IOERR: case SQLITE_CANTOPEN: case SQLITE_READONLY:
 		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be written: %s", db->path, sqlite3_errmsg(db->sql));
+	case SQLITE_BUSY: case SQLITE_LOCKED: case SQLITE_NOMEM:
+		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be used now: %s", db->path, sqlite3_errmsg(db->sql));
+	case SQLITE_CORRUPT: case SQLITE_NOTADB:
+		fail(e, ERR_STATE, "the database %s is damaged: %s", db->path, sqlite3_errmsg(db->sql));
+		return err_hint(e, "restart croftd: it keeps the file, and goes on with what can be read of it");
 	default:
 		return fail(e, ERR_INTERNAL, "the database refused to %s: %s", what, sqlite3_errmsg(db->sql));
 	}
@@ -172,11 +180,14 @@ static int migrate(struct db *db, struct err *e)
 	db_done(rows);
 	while (schema_migrations[want])
 		want++;
+	if (have < 0 || have > want + VERSIONS_MAX)
+		return fail(e, ERR_STATE, "the database %s is damaged: its schema's version would be %lld", db->path, (long long)have);
 	if (have > want)
 		return fail(e, ERR_UNSUPPORTED, "the database %s was written by a newer Croft (schema %lld, this one knows %lld);"
 			    " start that version again", db->path, (long long)have, (long long)want);
 	if (have == want)
 		return 0;
+	db->renewed = have == 0;
 	AUTO_FREE char *version = xasprintf("PRAGMA user_version = %lld", (long long)want);
 
 	r = run(db, e, "BEGIN IMMEDIATE");
@@ -187,14 +198,21 @@ static int migrate(struct db *db, struct err *e)
 	if (r == 0)
 		return run(db, e, "COMMIT");
 	run(db, NULL, "ROLLBACK");
+	if (e->code == ERR_INTERNAL)	/* what it says to be isn't what is in it */
+		e->code = ERR_STATE;
 	return r;
 }
 
-static int reopen(struct db *db, struct err *e)
+static void close_sql(struct db *db)
 {
 	drop_statements(db);
 	sqlite3_close_v2(db->sql);
 	db->sql = NULL;
+}
+
+static int reopen(struct db *db, struct err *e)
+{
+	close_sql(db);
 	int rc = sqlite3_open_v2(db->path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
 
 	if (rc != SQLITE_OK)
@@ -205,6 +223,34 @@ static int reopen(struct db *db, struct err *e)
 		    " PRAGMA cache_size=-512; PRAGMA trusted_schema=OFF; PRAGMA wal_autocheckpoint=1000");
 
 	return r < 0 ? r : migrate(db, e);
+}
+
+/* A damaged one is set aside, and croftd comes up with what can be read of it. */
+static int open_sound(struct db *db, struct err *e)
+{
+	struct err why = {};
+	uint64_t rows;
+	int r = db_settle(db->path, e);
+
+	if (r < 0)
+		return r;
+	r = db_check_log(db->path, &why);
+	if (r == 0)
+		r = reopen(db, &why);
+	if (r == 0)
+		r = db_check(db->sql, db->path, &why);
+	if (r == 0 || why.code != ERR_STATE) {
+		*e = why;
+		return r;
+	}
+	close_sql(db);
+	r = db_salvage(db->path, &rows, e);
+	if (r < 0)
+		return r;
+	log_error("%s; it is kept beside a new one, to which %llu of its rows were brought", why.msg, (unsigned long long)rows);
+	r = reopen(db, e);
+	db->renewed = true;
+	return r;
 }
 
 /* One job in its own savepoint. False: SQLite has given up the whole transaction (a full disk, an I/O error); what came
@@ -245,11 +291,8 @@ static void batch(void *arg, struct job **jobs, size_t n)
 	 * the last good transaction ends, and writes over what may stand behind it. Opened anew, it would believe that. */
 	if (db->sql && !sqlite3_get_autocommit(db->sql))
 		run(db, NULL, "ROLLBACK");
-	if (!db->sql || !sqlite3_get_autocommit(db->sql)) {
-		drop_statements(db);
-		sqlite3_close_v2(db->sql);
-		db->sql = NULL;
-	}
+	if (!db->sql || !sqlite3_get_autocommit(db->sql))
+		close_sql(db);
 	if (e.code != ERR_NO_SPACE)
 		e.code = ERR_UNAVAILABLE;
 	for (size_t i = 0; i < n; i++) {
@@ -289,6 +332,7 @@ int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct 
 }
 
 size_t db_waiting(const struct db *db) { return lane_len(db->lane); }
+bool db_renewed(const struct db *db) { return db->renewed; }
 
 int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e)
 {
@@ -299,9 +343,9 @@ int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e)
 	db->path = xstrdup(path);
 	/* One thread uses it; its caches are sized for a Pi. */
 	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);
-	r = reopen(db, e);
+	r = open_sound(db, e);
 	if (r < 0) {
-		sqlite3_close_v2(db->sql);
+		close_sql(db);
 		free(db->path);
 		free(db);
 		return r;
@@ -316,8 +360,7 @@ void db_close(struct db *db)
 	if (!db)
 		return;
 	lane_free(db->lane);
-	drop_statements(db);
-	sqlite3_close_v2(db->sql);
+	close_sql(db);
 	free(db->path);
 	free(db);
 }

@@ -7,8 +7,9 @@
 struct db;
 struct db_tx;				/* handed to work(); valid inside it only */
 
-/* Open or create HOME/croft.db, migrate it forward, check its schema's version. Blocks: at start only. A database of a
- * newer version is refused with a sentence. */
+/* Open or create HOME/croft.db, migrate it forward, check its schema's version and that it is sound. Blocks: at start only. A
+ * database of a newer version is refused with a sentence; of a damaged one what can be read is brought to a new one, and the
+ * file is kept (db_salvage.h). */
 int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e);
 void db_close(struct db *db);		/* finishes what is queued, checkpoints */
 
@@ -24,6 +25,7 @@ void db_run(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct
 /* Run one job at once, at start, before the loop. */
 int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct db_tx *, struct err *), struct err *e);
 size_t db_waiting(const struct db *db);
+bool db_renewed(const struct db *db);	/* by this start: rows may be missing of what is on the datastores */
 
 /* A statement, for work() only. @types has a letter for each value: s text (NULL is NULL), i int64_t, b bytes
  * (pointer, size_t). Statements are cached by the address of @sql, which must be a literal. */

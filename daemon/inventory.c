@@ -175,7 +175,7 @@ void inventory_rename(struct inventory *inv, struct machine *m, const char *name
 }
 
 /* A uid that no row has, and no guest that runs without a row; uids are handed out in a circle, so that one is used again as late as possible. */
-uint32_t inventory_free_uid(const struct inventory *inv)
+static uint32_t free_uid(const struct inventory *inv)
 {
 	uint32_t first = inv->c->uid_base + UID_FIRST, count = inv->c->uid_count - UID_FIRST;
 	AUTO_FREE uint8_t *taken = xcalloc(1, count / 8 + 1);
@@ -195,6 +195,29 @@ uint32_t inventory_free_uid(const struct inventory *inv)
 		}
 	}
 	return 0;
+}
+
+static bool has_uid(const struct inventory *inv, uint32_t uid)
+{
+	for (size_t i = 0; i < inv->n; i++)
+		if (inv->by_name[i]->uid == uid)
+			return true;
+	return false;
+}
+
+uint32_t inventory_uid_for(const struct inventory *inv, const char *id)
+{
+	uint32_t uid = orphans_uid(&inv->orphans, id);
+
+	return uid - inv->c->uid_base - UID_FIRST < inv->c->uid_count - UID_FIRST && !has_uid(inv, uid) ? uid : free_uid(inv);
+}
+
+void inventory_adopt(struct inventory *inv, struct machine *m)
+{
+	struct err e = {};
+
+	if (orphans_take(&inv->orphans, m->id) && vm_attach(m->vm, NULL, NULL, &e) < 0)
+		log_error("VM %s runs but cannot be attached: %s", m->name, e.msg);
 }
 
 /* ---- what happens to VMs */

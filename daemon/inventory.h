@@ -60,7 +60,9 @@ void inventory_add(struct inventory *inv, struct machine *m);		/* taken */
 void inventory_remove(struct inventory *inv, struct machine *m);	/* and frees it */
 void inventory_rename(struct inventory *inv, struct machine *m, const char *name);
 void inventory_limits(struct machine *m);	/* its CPU weight or limit is another now: while it runs, tell systemd */
-uint32_t inventory_free_uid(const struct inventory *inv);		/* 0: none left */
+/* A uid for the VM @id, which isn't there yet: of its guest, when that runs as an orphan, else a free one. 0: none left. */
+uint32_t inventory_uid_for(const struct inventory *inv, const char *id);
+void inventory_adopt(struct inventory *inv, struct machine *m);	/* one that is back: attach its guest, if that is an orphan */
 const struct field_vec *inventory_orphans(struct inventory *inv);	/* of orphan_fields: they run without a row; borrowed */
 /* Told of each change of a VM's state or status, and when a task on it has ended. The callback frees no VM; it may leave. */
 struct watcher { struct list in; void (*changed)(struct watcher *w, struct machine *m); };
@@ -74,5 +76,6 @@ void machine_free(struct machine *m);
 void machine_write(const struct machine *m, const struct machine *as, struct buf *out);
 const char *machine_json(struct machine *m, size_t *n);			/* cached */
 void machine_changed(struct machine *m);				/* drop the cache */
+void machine_describe(const struct machine *m);	/* its row has changed: have its descriptor follow, soon, behind nobody's back */
 /* Is it free to be changed or driven? ERR_BUSY names the task; ERR_STATE for an invalid row. */
 int machine_usable(const struct machine *m, struct err *e);

@@ -30,6 +30,7 @@
 #include "mem.h"
 #include "networks.h"
 #include "openapi.h"
+#include "rebuild.h"
 #include "settings.h"
 #include "startup.h"
 #include "stores.h"
@@ -139,6 +140,7 @@ static int open_state(struct croft *c, struct err *e)
 	AUTO_FREE char *path = xasprintf("%s/croft.db", c->home);
 	int r = db_open(c->ev, path, &c->db, e);
 
+	rebuild_tell(c);
 	c->firmware = firmware_new(c->ev);
 	if (r == 0)
 		r = settings_uids(c, e);
@@ -191,6 +193,9 @@ static void close_state(struct croft *c)
 	events_free(c->events);
 	networks_free(c->networks);
 	host_fini(&c->host);
+	for (size_t i = 0; i < c->problems.n; i++)
+		free(((char **)c->problems.items)[i]);
+	free(c->problems.items);
 	free(c->certificate);
 	free(c->key);
 	free(c->home);
@@ -273,7 +278,7 @@ static int serve(struct croft *c, struct err *e)
 	wait_front(c);
 	tell_start(c, password);
 	startup_begin(c);
-	demo_begin(c);
+	rebuild_begin(c, demo_begin);
 	doctor_sweep(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);

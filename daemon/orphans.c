@@ -64,6 +64,30 @@ bool orphans_have_uid(const struct orphans *o, uint32_t uid)
 	return false;
 }
 
+static struct orphan *find(const struct orphans *o, const char *id)
+{
+	for (size_t i = 0; i < o->all.n; i++)
+		if (strcmp(((struct orphan *)o->all.items)[i].id, id) == 0)
+			return (struct orphan *)o->all.items + i;
+	return NULL;
+}
+
+uint32_t orphans_uid(const struct orphans *o, const char *id)
+{
+	const struct orphan *at = find(o, id);
+
+	return at ? (uint32_t)at->uid : 0;
+}
+
+bool orphans_take(struct orphans *o, const char *id)
+{
+	struct orphan *at = find(o, id);
+
+	if (at)
+		drop(o, (size_t)(at - (struct orphan *)o->all.items));
+	return at;
+}
+
 void orphans_fini(struct orphans *o)
 {
 	while (o->all.n)

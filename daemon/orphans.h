@@ -14,4 +14,6 @@ void orphans_add(struct orphans *o, const struct run_folder *r, const char *why)
 /* Those that run still; borrowed until the next call. */
 const struct field_vec *orphans_now(struct orphans *o, int run_fd);
 bool orphans_have_uid(const struct orphans *o, uint32_t uid);	/* it is not given to a VM as long as we run */
+uint32_t orphans_uid(const struct orphans *o, const char *id);	/* what the guest of that VM runs as; 0: there is none */
+bool orphans_take(struct orphans *o, const char *id);	/* it is none any more: its VM is back */
 void orphans_fini(struct orphans *o);

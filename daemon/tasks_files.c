@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "image.h"
+#include "log.h"
 #include "mem.h"
 #include "run.h"
 #include "stores.h"
@@ -298,6 +299,26 @@ static void describe(struct task *t)
 	machine_write(t->vm, &row, &b);
 	fields_fini(&vm_spec_fields, &row.spec);
 	vmfolder_describe(home_of(t), p.path, t->target, b.data, b.len, described, t);
+}
+
+/* One that cannot be written now is what it was: the row says what is so, and the next change writes it anew. */
+static void mirrored(void *arg, const struct err *e)
+{
+	if (e && e->code != ERR_STATE)
+		log_warn("a VM's descriptor does not follow its row: %s", e->msg);
+}
+
+void machine_describe(const struct machine *m)
+{
+	struct buf b AUTO_BUF = BUF_INIT(1024 * 1024);
+	struct datastore *ds;
+	struct dspath p;
+	struct err e = {};
+
+	if (m->spec.engine == VM_ENGINE_SIM || !*m->folder || m->task || stores_path(m->c, m->folder, &ds, &p, &e) < 0)
+		return;
+	machine_write(m, NULL, &b);
+	vmfolder_describe(ds, p.path, m->id, b.data, b.len, mirrored, NULL);
 }
 
 static int create_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)

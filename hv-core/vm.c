@@ -318,6 +318,8 @@ static void say_ended(struct vm_op *op)
 	if (!op->err.code && strstr(words, "lock") && strstr(words, "ailed to get")) {
 		fail(&op->err, ERR_BUSY, "VM \"%s\" %s: something else has opened one of its disks (%s)", vm->name, how, words);
 		err_hint(&op->err, "a disk belongs to one VM; shut the other one down");
+	} else if (!op->err.code && strstr(words, "No space left")) {
+		fail(&op->err, ERR_NO_SPACE, "VM \"%s\" %s: a disk of this host is full (%s)", vm->name, how, words);
 	} else if (!op->err.code) {
 		fail(&op->err, ERR_INTERNAL, "VM \"%s\" %s: %s", vm->name, how, vm_why_help(vm->last->why));
 		if (*words)

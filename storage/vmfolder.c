@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -5,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "dsjob.h"
+#include "fields.h"
 #include "file.h"
 #include "mem.h"
 #include "text.h"
@@ -12,6 +14,7 @@
 
 #define OWNER	VMFOLDER_MARK
 
+#define GATHER_MAX	10000		/* as many VMs as a restore takes */
 #define NAME	63			/* longest name of a VM; its folder may have 9 bytes more */
 
 struct vmjob {
@@ -182,4 +185,69 @@ static int remove_work(struct job *job, struct err *e)
 void vmfolder_remove(struct datastore *ds, const char *folder, const char *uuid, storage_done done, void *arg)
 {
 	dsjob_simple(ds, &vmjob_new(uuid)->j, folder, 0, remove_work, done, arg);
+}
+
+/* ---- gathering */
+
+struct gathering {
+	struct dsjob j;
+	json_t *vms;
+	void (*done)(void *arg, json_t *vms, const struct err *);
+};
+
+static void gather_one(struct gathering *g, const char *folder)
+{
+	char path[DSPATH_MAX + 32];
+	AUTO_FREE char *id = NULL, *text = NULL;
+	uint8_t uuid[16];
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/" OWNER, folder);
+	if (file_read_at(g->j.dirfd, path, 36, &id, &n) < 0 || text_uuid(id, uuid) < 0)
+		return;
+	snprintf(path, sizeof(path), "%s/" VMFOLDER_DESCRIPTOR, folder);
+	json_t *vm = file_read_at(g->j.dirfd, path, VMFOLDER_DESCRIPTOR_MAX, &text, &n) < 0 ? NULL
+		     : json_parse(text, n, VMFOLDER_DESCRIPTOR_MAX, NULL);
+
+	json_array_append_new(g->vms, json_pack("{s:s, s:s, s:o}", "folder", folder, "id", id, "vm", vm ?: json_null()));
+}
+
+static int gather_work(struct job *job, struct err *e)
+{
+	struct gathering *g = (struct gathering *)job;
+	int fd = dsjob_open_folder(g->j.dirfd, g->j.path, e);
+	struct dirent *d;
+
+	if (fd < 0)
+		return fd;
+	DIR *dir = fdopendir(fd);
+
+	if (!dir) {
+		close(fd);
+		return dsjob_fail(e, errno, "read the folder", g->j.path);
+	}
+	while (json_array_size(g->vms) < GATHER_MAX && (d = readdir(dir)))
+		if (!dspath_check(d->d_name, false, NULL))
+			gather_one(g, d->d_name);
+	closedir(dir);
+	return 0;
+}
+
+static void gather_done(struct job *job, const struct err *e)
+{
+	struct gathering *g = (struct gathering *)job;
+
+	g->done(g->j.arg, g->vms, e);
+	json_decref(g->vms);
+	free(g);
+}
+
+void vmfolder_gather(struct datastore *ds, void (*done)(void *, json_t *, const struct err *), void *arg)
+{
+	struct gathering *g = xnew(gathering);
+
+	g->vms = json_array();
+	g->done = done;
+	g->j.arg = arg;
+	dsjob_run(ds, &g->j, "", DSJOB_TOP, gather_work, gather_done);
 }

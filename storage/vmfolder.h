@@ -1,6 +1,7 @@
 /* vmfolder.h: a VM's own folder on a datastore, and in it the descriptor vm.croft.json, a mirror of its row. A hidden
  * file with the VM's UUID says whose folder it is. Can be done again after a crash, and undone. Rules of datastore.h. */
 #pragma once
+#include <jansson.h>
 #include "datastore.h"
 
 #define VMFOLDER_DESCRIPTOR	"vm.croft.json"
@@ -14,5 +15,8 @@ void vmfolder_create(struct datastore *ds, const char *name, const char *uuid,
 /* Publish the descriptor atomically; only into this VM's folder. */
 void vmfolder_describe(struct datastore *ds, const char *folder, const char *uuid, const char *text, size_t n,
 		       storage_done done, void *arg);
+/* All descriptors on this datastore, each in its VM's own folder: *vms is an array of {"folder": name, "id": UUID, "vm": what the
+ * descriptor holds}, with "vm" null where it can't be read. They may come from anywhere: believe nothing in them. Borrowed. */
+void vmfolder_gather(struct datastore *ds, void (*done)(void *arg, json_t *vms, const struct err *e), void *arg);
 /* Remove descriptor, mark and folder of this VM; the folder stays when other files are in it. None there is success. */
 void vmfolder_remove(struct datastore *ds, const char *folder, const char *uuid, storage_done done, void *arg);

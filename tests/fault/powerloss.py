@@ -183,10 +183,12 @@ def facts(home):
         for name in names:
             found["folder", os.path.relpath(f"{folder}/{name}", store)] = "there"
         for name in files:
+            if name.removeprefix(".tmp-") in files and name.startswith(".tmp-"):
+                continue                        # file.h: the next who publishes, or deletes, clears it away
             with open(f"{folder}/{name}", "rb") as f:
                 data = f.read(found.get(("upload", name.removeprefix(UPLOADING)), -1))
-            if name == "vm.croft.json":         # its revision and status are of the moment when it was written
-                data = json.dumps(json.loads(data)["config"]).encode()
+            if name == "vm.croft.json":         # follows its row, later: it is a whole one, that is all
+                data = json.loads(data)["id"].encode()
             found["file", os.path.relpath(f"{folder}/{name}", store)] = hashlib.sha256(data).hexdigest()
     return found
 

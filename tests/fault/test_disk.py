@@ -1,5 +1,8 @@
 """A disk whose syncs fail, and one that does not answer: what was refused has not happened, and what waits is not lost."""
+import contextlib
 import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from croft import O, croftd, wait_for
@@ -68,6 +71,43 @@ def test_the_first_commit_that_fails_is_not_found_by_the_next_croftd(disk):
     assert known in ({}, {"refused": "1"}) and labels(api) == {"after": "1"}
 
 
+def let_go(fifo):
+    """What waits for it goes on, and nothing waits any more."""
+    writer = os.open(fifo, os.O_WRONLY)
+    os.unlink(fifo)
+    os.close(writer)
+
+
+def test_a_sync_that_takes_long(disk, tmp_path):
+    """An SD card that tidies up: what is read is read, what was changed is answered when it is on disk; the loop goes on, so that
+    systemd's watchdog is fed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, ThreadPoolExecutor(3) as pool:
+        systemd.bind(f"{tmp_path}/notify")
+        systemd.settimeout(SLOW_SECONDS)
+        api = start(disk, NOTIFY_SOCKET=f"{tmp_path}/notify", WATCHDOG_USEC="100000")
+        for name in "a", "b":
+            api.post("/vms", {"name": name, "config": {"engine": "sim"}})
+        late = f"{disk.switches}/late"
+        os.mkfifo(late)
+        asked = [pool.submit(disk.client().request, "PATCH", f"/vms/{name}", {"labels": {"n": "1"}}) for name in "ab"]
+        asked.append(pool.submit(disk.client().request, "POST", "/vms", {"name": "c", "config": {"engine": "sim"}}, {"Prefer": "wait=60"}))
+        wait_for("the database has something to do", lambda: api.get("/host")["agent"]["db_waiting"])
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while systemd.recv(4096):
+                pass
+        systemd.settimeout(SLOW_SECONDS)
+        for _ in range(3):
+            while b"WATCHDOG=1" not in systemd.recv(4096):
+                pass
+            assert labels(api) == {} and {vm["name"] for vm in api.items("/vms")} == {"a", "b"}
+            assert api.request("GET", "/datastores/local/files").status == 200
+        assert not any(a.done() for a in asked)
+        let_go(late)
+        assert [a.result().status for a in asked] == [200, 200, 201]
+        assert labels(api) == {"n": "1"} == labels(api, "b")
+
+
 def test_a_task_waits_for_its_datastore(disk):
     """A file server that answers only after croftd is up: the interrupted task goes on then, and is not undone."""
     disk.end()
@@ -83,9 +123,7 @@ def test_a_task_waits_for_its_datastore(disk):
     task = next(t for t in api.items("/tasks") if t["kind"] == "vm.create")
     assert task["state"] == "running" and task["step"] == "make the disks"
     assert api.vm("a")["status"]["task"] == task["id"], "the others are served meanwhile"
-    answer = os.open(slow, os.O_WRONLY)          # the server answers
-    os.unlink(slow)
-    os.close(answer)
+    let_go(slow)                                # the server answers
     task = api.get(f"/tasks/{task['id']}", Prefer="wait=20")
     assert task["state"] == "done", task
     assert api.vm("a")["config"]["disks"]["data"]["path"] == "[local] a/data.qcow2"

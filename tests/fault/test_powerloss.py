@@ -17,7 +17,7 @@ from powerloss import Record, facts, materialise, replay
 
 ALL = os.environ.get("CROFT_POWER") == "all"
 SEED = int(os.environ.get("CROFT_SEED") or random.randrange(10**9))
-SHARE = 1 if ALL else 0.3         # of the states that a croftd is started on
+SHARE = 1 if ALL else 0.2         # of the states that a croftd is started on
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from './lib.js';
 import { Icon, Mark } from './icons.js';
 import { connection } from './events.js';
 import { go, link, route } from './router.js';
-import { can, logOut, session, storeProblem, taskList, isUnderWay, vmList, vms } from './store.js';
+import { can, host, logOut, session, storeProblem, taskList, isUnderWay, vmList, vms } from './store.js';
 import { StateMark } from './state.js';
 import { Menu } from './menu.js';
 import { ProblemNote } from './form.js';
@@ -94,6 +94,7 @@ function Page() {
 	return html`<main ref=${main} id="main" tabindex="-1">
 		${connection.value === 'broken' && html`<p class="banner" role="alert"><${Icon} name="alert" />
 			The connection to the host is broken. What you see may be out of date; it is being tried again.</p>`}
+		${host.value?.agent.problems.map(text => html`<p class="banner" role="alert" key=${text}><${Icon} name="alert" />${text}</p>`)}
 		${storeProblem.value && html`<${ProblemNote} problem=${storeProblem.value} />`}
 		<${Shown} key=${parts[1] && entry?.detail ? 'detail' : parts[0]} parts=${parts} />
 	</main>`;

@@ -1,0 +1,305 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "db_salvage.h"
+#include "file.h"
+#include "mem.h"
+#include "schema.h"
+
+#define PAGE	4096		/* SQLite's, which we leave as it is */
+#define LOG_MAX	(256u << 20)
+
+struct salvage {
+	const char *path;
+	char *fresh;		/* PATH.new */
+	sqlite3 *from, *to;
+	uint64_t rows;
+};
+
+int db_check(sqlite3 *sql, const char *path, struct err *e)
+{
+	sqlite3_stmt *st = NULL;
+	int rc = sqlite3_prepare_v2(sql, "PRAGMA integrity_check(1)", -1, &st, NULL), r = 0;
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(st);
+	if (rc != SQLITE_ROW)
+		r = fail(e, ERR_STATE, "the database %s is damaged: %s", path, sqlite3_errmsg(sql));
+	else if (strcmp((const char *)sqlite3_column_text(st, 0) ?: "", "ok") != 0)
+		r = fail(e, ERR_STATE, "the database %s is damaged: %.200s", path, (const char *)sqlite3_column_text(st, 0));
+	sqlite3_finalize(st);
+	return r;
+}
+
+/* ---- the log: a header of 32 bytes; frames of 24 and a page. Numbers are big-endian, but the sums' words as the magic says. */
+
+struct sum { uint32_t a, b; };
+struct wal { const uint8_t *p; size_t frames, frame; bool big; };
+
+static uint32_t word(const uint8_t *p, bool big)
+{
+	return big ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]
+		   : (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+static struct sum add(struct sum s, const uint8_t *p, size_t n, bool big)
+{
+	for (size_t i = 0; i + 8 <= n; i += 8) {
+		s.a += word(p + i, big) + s.b;
+		s.b += word(p + i + 4, big) + s.a;
+	}
+	return s;
+}
+
+static const uint8_t *frame_at(const struct wal *w, size_t i) { return w->p + 32 + i * w->frame; }
+static bool commits(const struct wal *w, size_t i) { return word(frame_at(w, i) + 4, true) != 0; }
+static struct sum stored(const struct wal *w, size_t i)
+{
+	return (struct sum){ word(frame_at(w, i) + 16, true), word(frame_at(w, i) + 20, true) };
+}
+static struct sum computed(const struct wal *w, size_t i, struct sum before)
+{
+	before = add(before, frame_at(w, i), 8, w->big);
+	return add(before, frame_at(w, i) + 24, w->frame - 24, w->big);
+}
+
+/* Frames from @i on that follow @before without a break, all of the log's @salt. */
+static size_t chain(const struct wal *w, size_t i, struct sum before, const uint8_t *salt, unsigned *ret_commits)
+{
+	size_t n = 0;
+
+	*ret_commits = 0;
+	for (; i < w->frames && memcmp(frame_at(w, i) + 8, salt, 8) == 0; i++, n++) {
+		struct sum s = computed(w, i, before), is = stored(w, i);
+
+		if (s.a != is.a || s.b != is.b)
+			break;
+		*ret_commits += commits(w, i);
+		before = is;
+	}
+	return n;
+}
+
+/* Transactions that follow upon a frame that is not whole. */
+static unsigned beyond(const struct wal *w)
+{
+	struct sum start = add((struct sum){ 0, 0 }, w->p, 24, w->big), before;
+	const uint8_t *salt = w->p + 16;
+	unsigned good, by_stored, by_computed;
+	bool head = start.a == word(w->p + 24, true) && start.b == word(w->p + 28, true);
+	size_t n = head ? chain(w, 0, start, salt, &good) : 0;
+
+	if (n >= w->frames)
+		return 0;
+	if (!head)
+		salt = frame_at(w, w->frames > 1) + 8;
+	before = n ? stored(w, n - 1) : start;
+	chain(w, n + 1, stored(w, n), salt, &by_stored);
+	chain(w, n + 1, computed(w, n, before), salt, &by_computed);
+	return by_stored > by_computed ? by_stored : by_computed;
+}
+
+int db_check_log(const char *path, struct err *e)
+{
+	AUTO_FREE char *name = xasprintf("%s-wal", path), *text = NULL;
+	struct wal w = {};
+	size_t n;
+
+	if (access(path, F_OK) < 0 || file_read_at(AT_FDCWD, name, LOG_MAX, &text, &n) < 0 || n < 32)
+		return 0;
+	w.p = (const uint8_t *)text;
+	w.big = w.p[3] & 1;
+	w.frame = 24 + PAGE;
+	w.frames = (n - 32) / w.frame;
+	if (w.frames < 2 || beyond(&w) < 2)
+		return 0;
+	return fail(e, ERR_STATE, "the database %s is damaged: what was changed last is missing, since its log cannot be read to its end", path);
+}
+
+/* ---- the new one */
+
+static int fail_new(const struct salvage *s, struct err *e, const char *what)
+{
+	int code = sqlite3_errcode(s->to) & 0xff;
+
+	return fail(e, code == SQLITE_FULL ? ERR_NO_SPACE : ERR_UNAVAILABLE, "the database %s is damaged, and %s: %s", s->path, what,
+		    sqlite3_errmsg(s->to));
+}
+
+static void remove_new(const struct salvage *s)
+{
+	AUTO_FREE char *journal = xasprintf("%s-journal", s->fresh);
+
+	unlink(s->fresh);
+	unlink(journal);
+}
+
+/* With the damaged one's version of the schema where that can be read: what opens it next brings it forward. */
+static int make_new(struct salvage *s, struct err *e)
+{
+	sqlite3_stmt *st = NULL;
+	int have = 0, want = 0;
+
+	if (sqlite3_prepare_v2(s->from, "PRAGMA user_version", -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+		have = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	while (schema_migrations[want] && (have <= 0 || want < have))
+		want++;
+	remove_new(s);
+	int rc = sqlite3_open_v2(s->fresh, &s->to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+	AUTO_FREE char *version = xasprintf("PRAGMA user_version = %d", want);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->to, "PRAGMA synchronous=FULL; BEGIN", NULL, NULL, NULL);
+	for (int i = 0; rc == SQLITE_OK && i < want; i++)
+		rc = sqlite3_exec(s->to, schema_migrations[i], NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->to, version, NULL, NULL, NULL);
+	return rc == SQLITE_OK ? 0 : fail_new(s, e, "a new one cannot be made");
+}
+
+/* ---- rows */
+
+/* "INSERT OR IGNORE INTO t (a, b) VALUES (?1, ?2)" */
+static sqlite3_stmt *prepare_insert(struct salvage *s, const char *table, sqlite3_stmt *rows)
+{
+	sqlite3_str *text = sqlite3_str_new(s->to);
+	sqlite3_stmt *st = NULL;
+	int n = sqlite3_column_count(rows);
+
+	sqlite3_str_appendf(text, "INSERT OR IGNORE INTO \"%w\" (", table);
+	for (int i = 0; i < n; i++)
+		sqlite3_str_appendf(text, "%s\"%w\"", i ? ", " : "", sqlite3_column_name(rows, i));
+	sqlite3_str_appendall(text, ") VALUES (");
+	for (int i = 1; i <= n; i++)
+		sqlite3_str_appendf(text, "%s?%d", i > 1 ? ", " : "", i);
+	sqlite3_str_appendall(text, ")");
+	char *sql = sqlite3_str_finish(text);
+
+	sqlite3_prepare_v2(s->to, sql, -1, &st, NULL);
+	sqlite3_free(sql);
+	return st;
+}
+
+/* To the first page that cannot be read: then from the other end. False when the new database refuses to grow. */
+static bool copy_rows(struct salvage *s, const char *table, const char *order)
+{
+	char *sql = sqlite3_mprintf("SELECT * FROM \"%w\" NOT INDEXED ORDER BY rowid %s", table, order);
+	sqlite3_stmt *rows = NULL, *insert = NULL;
+	bool good = true;
+
+	if (sqlite3_prepare_v2(s->from, sql, -1, &rows, NULL) == SQLITE_OK)
+		insert = prepare_insert(s, table, rows);
+	while (insert && good && sqlite3_step(rows) == SQLITE_ROW) {
+		for (int i = 0; i < sqlite3_column_count(rows); i++)
+			sqlite3_bind_value(insert, i + 1, sqlite3_column_value(rows, i));
+		int rc = sqlite3_step(insert);
+
+		/* What is no row of this table any more (a text where a number was) is left out. */
+		good = rc == SQLITE_DONE || (rc & 0xff) == SQLITE_CONSTRAINT || (rc & 0xff) == SQLITE_MISMATCH;
+		if (rc == SQLITE_DONE)
+			s->rows += (uint64_t)sqlite3_changes(s->to);
+		sqlite3_reset(insert);
+	}
+	sqlite3_finalize(rows);
+	sqlite3_finalize(insert);
+	sqlite3_free(sql);
+	return good;
+}
+
+static int copy_tables(struct salvage *s, struct err *e)
+{
+	sqlite3_stmt *st = NULL;
+	bool good = sqlite3_prepare_v2(s->to, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'", -1,
+				       &st, NULL) == SQLITE_OK;
+
+	while (good && sqlite3_step(st) == SQLITE_ROW) {
+		const char *table = (const char *)sqlite3_column_text(st, 0);
+
+		good = copy_rows(s, table, "ASC") && copy_rows(s, table, "DESC");
+	}
+	sqlite3_finalize(st);
+	/* A number that was given must not be given again: seconds are more than any counter has come to. */
+	good = good && sqlite3_exec(s->to,
+		"DELETE FROM tokens WHERE user NOT IN (SELECT id FROM users);"
+		"DELETE FROM sessions WHERE user NOT IN (SELECT id FROM users);"
+		"DELETE FROM sqlite_sequence;"
+		"INSERT INTO sqlite_sequence SELECT 'events', max(ifnull(max(seq), 0) + 1000000, strftime('%s')) FROM events;"
+		"INSERT INTO sqlite_sequence SELECT 'tasks', max(ifnull(max(id), 0) + 1000000, strftime('%s')) FROM tasks;"
+		"COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+	return good ? 0 : fail_new(s, e, "what can be read of it cannot be written");
+}
+
+/* ---- the files. The damaged one goes first: without it the next start knows that the new one is complete. */
+
+static int sync_folder(const char *path)
+{
+	AUTO_FREE char *folder = xstrndup(path, (size_t)(strrchr(path, '/') - path));
+	AUTO_CLOSE int fd = file_open_dir(AT_FDCWD, *folder ? folder : "/", false, 0);
+
+	return fd < 0 ? fd : file_sync_dir(fd);
+}
+
+static int move(const char *from, const char *to)
+{
+	if (rename(from, to) < 0 && errno != ENOENT)
+		return -errno;
+	return sync_folder(to);
+}
+
+static int put_in_place(const char *path, const char *fresh, struct err *e)
+{
+	char when[32];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
+	AUTO_FREE char *kept = xasprintf("%s.damaged-%s", path, when), *kept_wal = xasprintf("%s-wal", kept);
+	AUTO_FREE char *wal = xasprintf("%s-wal", path), *shm = xasprintf("%s-shm", path);
+	int r = sync_folder(path);
+
+	if (r == 0)
+		r = move(path, kept);
+	if (r == 0)
+		r = move(wal, kept_wal);
+	if (r == 0 && unlink(shm) < 0 && errno != ENOENT)
+		r = -errno;
+	if (r == 0)
+		r = move(fresh, path);
+	return r < 0 ? fail_errno(e, r, "put a new database in the place of the damaged %s", path) : 0;
+}
+
+int db_salvage(const char *path, uint64_t *ret_rows, struct err *e)
+{
+	struct salvage s = { .path = path, .fresh = xasprintf("%s.new", path) };
+
+	/* Read only: its log is read, and nothing is brought from there into the damaged file. */
+	if (sqlite3_open_v2(path, &s.from, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK)
+		sqlite3_exec(s.from, "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON", NULL, NULL, NULL);
+	int r = make_new(&s, e);
+
+	if (r == 0)
+		r = copy_tables(&s, e);
+	sqlite3_close_v2(s.from);
+	sqlite3_close_v2(s.to);
+	if (r == 0)
+		r = put_in_place(path, s.fresh, e);
+	else
+		remove_new(&s);
+	if (r == 0)
+		*ret_rows = s.rows;
+	free(s.fresh);
+	return r;
+}
+
+int db_settle(const char *path, struct err *e)
+{
+	AUTO_FREE char *fresh = xasprintf("%s.new", path), *wal = xasprintf("%s-wal", path);
+
+	if (access(path, F_OK) == 0 || (access(fresh, F_OK) < 0 && access(wal, F_OK) < 0))
+		return 0;
+	return put_in_place(path, fresh, e);
+}
