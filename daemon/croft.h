@@ -38,6 +38,7 @@ struct croft {
 	struct stores *stores;		/* datastores */
 	struct firmware *firmware;	/* UEFI's code for VMs */
 	struct networks *networks;
+	struct usb *usb;		/* NULL while draining */
 	struct inventory *inv;		/* VMs */
 	struct consoles *consoles;	/* one-time tickets */
 	struct maintenance *maintenance;

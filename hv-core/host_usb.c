@@ -88,7 +88,7 @@ static char *class_of(const char *root, const char *dir)
 	if (class && strcmp(class, "00") && strcmp(class, "ef"))
 		return class;
 	free(class);
-	return host_text(root, DEVICES "/%s/%s:1.0/bInterfaceClass", dir, dir);
+	return host_text(root, DEVICES "/%s:1.0/bInterfaceClass", dir);
 }
 
 static char *kind_of(char *class)
