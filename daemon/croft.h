@@ -40,6 +40,7 @@ struct croft {
 	struct stores *stores;		/* datastores */
 	struct firmware *firmware;	/* UEFI's code for VMs */
 	struct networks *networks;
+	struct usb *usb;		/* NULL while draining */
 	struct inventory *inv;		/* VMs */
 	struct field_vec problems;	/* of char *: what a person has to know about this host's state */
 	struct consoles *consoles;	/* one-time tickets */

@@ -16,6 +16,7 @@
 #include "scope.h"
 #include "task.h"
 #include "text.h"
+#include "usb.h"
 #include "version.h"
 
 enum { TELL_BURST = 20, TELL_USEC = 1000000 };
@@ -299,6 +300,7 @@ static void on_change(struct vm *vm, void *owner)
 	}
 	machine_changed(m);
 	on_state(m);
+	usb_vm_changed(m);
 	if (m->task && m->task->vm_changed)
 		m->task->vm_changed(m->task);
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)

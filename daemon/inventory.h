@@ -30,6 +30,8 @@ struct machine {
 	struct task *task;		/* that holds it, or NULL */
 	struct machine_hot *hot;	/* owned: what makes a running VM what is wanted; or NULL */
 	struct field_vec reasons;	/* of struct field_label: pointer -> why that is pending still */
+	struct { uint64_t bus, address; } usb_opening;	/* the host's USB device that is being plugged in; zero: none */
+	uint8_t usb_seen;		/* how many it had when it was looked at last */
 	uint8_t state_seen;		/* enum vm_state: the last that was told */
 	struct scope *scope;		/* owned: systemd was asked for its scope, and has not answered yet; or NULL */
 	struct claim claim;

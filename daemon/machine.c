@@ -10,6 +10,7 @@
 #include "place.h"
 #include "task.h"
 #include "text.h"
+#include "usb.h"
 
 struct end_view { int why; int64_t when; char *message, *explanation; uint64_t signal; };
 struct choice_view { int choice; char *help; };
@@ -22,6 +23,7 @@ struct status_view {
 	uint64_t pid, task;
 	struct question_view question;
 	struct memory_view memory;
+	struct field_vec usb;		/* of struct usb_status, texts borrowed */
 	struct end_view last_end;
 	struct agent_facts guest;	/* borrowed */
 };
@@ -96,6 +98,7 @@ static const struct field status_rows[] = {
 	       .help = "what somebody has to decide before the guest goes on, or null"),
 	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
 	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
+	STATUS(usb, F_LIST, .sub = &usb_status_fields, .help = "its USB devices of the host as they are"),
 	STATUS(memory, F_OBJECT, .sub = &memory_fields, .help = "its memory as it is"),
 	STATUS(last_end, F_OBJECT, .sub = &end_fields, .help = "how the last run ended"),
 	STATUS(guest, F_OBJECT, .sub = &agent_facts_fields, .help = "what the guest tells of itself, by its agent"),
@@ -254,6 +257,7 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 	view_place(m, st.host_cpus, place, s);
 	s->pid = (uint64_t)st.pid;
 	s->memory = view_memory(m, &st);
+	usb_view(m, &s->usb);
 	s->note = (char *)st.note;
 	if (st.question)
 		s->question = (struct question_view){ .id = st.question->id, .since = st.question->since_usec,
@@ -279,6 +283,7 @@ void machine_write(const struct machine *m, const struct machine *as, struct buf
 	add_reasons(m, &v);
 	fields_encode(&machine_fields, &v, &w, NULL);
 	free_reasons(&v);
+	free(v.status.usb.items);
 	for (size_t i = 0; i < v.pending.n; i++)
 		free(((char **)v.pending.items)[i]);
 	free(v.pending.items);

@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "stores.h"
 #include "task.h"
+#include "usb.h"
 
 enum { ANSWER_USEC = 10000000 };
 
@@ -300,6 +301,20 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 	lane_run(h->ds->lane, &h->job, check_work, checked);
 }
 
+static void usb_opened(void *arg, int *fd, const struct err *e)
+{
+	struct machine_hot *h = arg;
+
+	if (is_gone(h))
+		return;
+	if (e) {
+		failed(h, e);
+		return;
+	}
+	h->fd = TAKE_FD(*fd);
+	do_it(h);
+}
+
 static void plan(struct machine_hot *h)
 {
 	struct machine *m = h->m;
@@ -309,6 +324,7 @@ static void plan(struct machine_hot *h)
 		hot_plan(is_now(m), &m->spec, h->fresh, &h->plan);
 		for (size_t i = 0; i < m->reasons.n; i++)
 			hot_again(is_now(m), &m->spec, ((struct field_label *)m->reasons.items)[i].key, &h->plan);
+		usb_plan(m, &h->plan);
 		machine_hot_forget(m);
 	}
 	h->again = h->fresh = false;
@@ -318,6 +334,7 @@ static void step(struct machine_hot *h)
 {
 	struct machine *m = h->m;
 
+	m->usb_opening.bus = m->usb_opening.address = 0;
 	if (h->at == h->plan.n && !h->again) {
 		idle(h);
 		return;
@@ -338,7 +355,9 @@ static void step(struct machine_hot *h)
 	const char *file = m->spec.engine == VM_ENGINE_QEMU ? hot_file(s, &h->after, &writable) : NULL;
 
 	h->disk = s->what == HOT_DISK_ADD ? field_vec_find(&h->after.disks, sizeof(*h->disk), s->name) : NULL;
-	if (!file)
+	if (s->what == HOT_USB_PLUG)
+		usb_open(m, s->name, usb_opened, h);
+	else if (!file)
 		do_it(h);
 	else if (stores_path(m->c, file, &h->ds, &p, &e) < 0)
 		failed(h, &e);
@@ -358,7 +377,7 @@ void machine_hot(struct machine *m, bool fresh)
 {
 	struct machine_hot *h = m->hot;
 
-	if (m->c->stopping || !m->vm || !vm_can(m->vm, VM_ASK_CHANGE) || (!fresh && !m->started && !m->reasons.n))
+	if (m->c->stopping || !m->vm || !vm_can(m->vm, VM_ASK_CHANGE) || (!fresh && !m->started && !m->reasons.n && !usb_differs(m)))
 		return;
 	if (!h) {
 		h = m->hot = xnew(machine_hot);

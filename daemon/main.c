@@ -36,6 +36,7 @@
 #include "stores.h"
 #include "task.h"
 #include "text.h"
+#include "usb.h"
 #include "version.h"
 
 #define SLOW_MS		50	/* a callback of the loop that takes longer is told */
@@ -184,6 +185,7 @@ static void close_state(struct croft *c)
 	lane_free(c->doctor_lane);
 	stores_free(c->stores);
 	firmware_free(c->firmware);
+	usb_free(TAKE(c->usb));
 	db_close(c->db);
 	consoles_free(c->consoles);
 	tasks_free(c->tasks);
@@ -265,6 +267,7 @@ static int serve(struct croft *c, struct err *e)
 
 	c->auth_lane = lane_new(c->ev, "auth", 2, 64);
 	c->consoles = consoles_new(c);
+	c->usb = usb_new(c);
 	if (r == 0)
 		r = access_first_admin(c, c->opt.installed ? NULL : &password, e);	/* (a log is no place for a password) */
 	if (r == 0)

@@ -417,8 +417,8 @@ static void add_memory(struct argv *a, const struct vm_spec *s, const struct hos
 	json_end(&j, a, "-device");
 	if (!hot)
 		return;
-	/* Costs nothing until it is plugged in: neither reserved nor touched. */
-	opt(a, "-object", "memory-backend-ram,id=vmem-ram,size=%lluM,reserve=off", (unsigned long long)(hot >> 20));
+	/* Costs nothing until it is plugged in. (reserve=off reads /proc/sys, which QEMU's private root has not.) */
+	opt(a, "-object", "memory-backend-ram,id=vmem-ram,size=%lluM", (unsigned long long)(hot >> 20));
 	device_begin(&j, "virtio-mem-pci", MEMORY_DEVICE, NULL);
 	jw_str(&j.w, "bus", "pcie.0");
 	jw_strf(&j.w, "addr", "0x%x.1", SLOT_MEMORY);

@@ -274,6 +274,9 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->note = g->note;
 	s->question = g->question.id ? &g->question : NULL;
 	s->host_cpus = g->cpus;
+	s->has_usb = g->has_usb;
+	s->plugged = g->plugged;
+	s->nplugged = g->nplugged;
 	s->memory_boot_bytes = g->memory.boot_bytes;
 	s->memory_bytes = g->memory.current_bytes;
 	s->memory_as_of_usec = g->memory_usec;

@@ -5,6 +5,7 @@
 #include "keeper.h"
 #include "memory.h"
 #include "qmp.h"
+#include "spec.h"
 
 enum { AGAIN_USEC = 1000000 };		/* something of it was lost: the process is about to end, or we try again */
 
@@ -23,6 +24,9 @@ struct guest {
 	char *note;			/* owned; NULL: nothing to say */
 	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
 	struct vm_question question;	/* id 0: none */
+	struct vm_plugged plugged[VM_MAX_USB];	/* USB devices of the host; engine_qemu_usb.c */
+	size_t nplugged;
+	bool has_usb;			/* it has a controller for them */
 	struct memory memory;
 	int64_t memory_usec;		/* when current_bytes was heard */
 	struct timer memory_tell;	/* armed: told a moment ago */
@@ -47,3 +51,6 @@ void guest_lost(struct guest *g, const char *why);	/* something runs, and it is 
 void guest_memory_ask(struct guest *g);
 void guest_memory_ballooned(struct guest *g, json_t *data);	/* BALLOON_CHANGE */
 void guest_memory_plugged(struct guest *g, json_t *data);	/* MEMORY_DEVICE_SIZE_CHANGE */
+/* engine_qemu_usb.c */
+void guest_usb_ask(struct guest *g);
+void guest_usb_gone(struct guest *g, const char *id);		/* DEVICE_DELETED */

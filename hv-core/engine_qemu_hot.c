@@ -31,6 +31,10 @@ const hot_builder hot_builders[HOT_NWHATS] = {
 	[HOT_FORWARDS] = hot_forwards,
 	[HOT_NIC_ADD] = hot_nic_add,
 	[HOT_NIC_REMOVE] = hot_nic_remove,
+	[HOT_MEMORY] = hot_memory,
+	[HOT_USB] = hot_usb,
+	[HOT_USB_UNPLUG] = hot_usb_unplug,
+	[HOT_USB_PLUG] = hot_usb_plug,
 };
 
 static void next(struct hot_run *h);
@@ -155,6 +159,8 @@ struct hot_call *hot_call(struct hot_run *h, const char *command, json_t *args)
 }
 
 struct hot_call *hot_after(struct hot_run *h, unsigned n) { return &h->calls[h->at + n]; }
+
+struct guest *hot_guest(const struct hot_run *h) { return h->g; }
 
 void hot_undo(struct hot_run *h, const char *command, json_t *args)
 {
@@ -347,6 +353,7 @@ void guest_unplugged(struct guest *g, json_t *data)
 	const char *device = json_string_value(json_object_get(data, "device"));
 	struct hot_run *h = g->hot;
 
+	guest_usb_gone(g, device ?: "");
 	if (!h || !device || strcmp(device, h->device))
 		return;
 	*h->device = '\0';

@@ -29,6 +29,7 @@ extern const hot_builder hot_builders[HOT_NWHATS];	/* engine_qemu_hot.c; NULL: n
 /* @args taken, may be NULL. The answer is valid until the next one is queued. */
 struct hot_call *hot_call(struct hot_run *h, const char *command, json_t *args);
 struct hot_call *hot_after(struct hot_run *h, unsigned n);	/* in then: the nth call after this one */
+struct guest *hot_guest(const struct hot_run *h);
 /* Called only when QEMU refuses one of the others, whatever it says. Queued last. */
 void hot_undo(struct hot_run *h, const char *command, json_t *args);
 
@@ -56,3 +57,7 @@ HOT_BUILDER(hot_cable);
 HOT_BUILDER(hot_forwards);
 HOT_BUILDER(hot_nic_add);
 HOT_BUILDER(hot_nic_remove);
+HOT_BUILDER(hot_memory);	/* engine_qemu_memory.c */
+HOT_BUILDER(hot_usb);		/* engine_qemu_usb.c */
+HOT_BUILDER(hot_usb_plug);
+HOT_BUILDER(hot_usb_unplug);

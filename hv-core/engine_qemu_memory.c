@@ -1,6 +1,6 @@
 /* engine_qemu_memory.c: how much memory a guest has: asked once its monitor is connected, then told by QEMU's events. */
 #include <string.h>
-#include "engine_qemu.h"
+#include "engine_qemu_hot.h"
 #include "text.h"
 
 enum { TELL_USEC = 3000000 };	/* a guest moves its balloon as it likes: that is no reason to write to the disk all day */
@@ -102,4 +102,23 @@ void guest_memory_plugged(struct guest *g, json_t *data)
 		qmp_call(g->qmp, "balloon", json_pack("{s:I}", "value", (json_int_t)memory_balloon(&g->memory)), -1,
 			 g->vm->vms->how.answer_usec, NULL, NULL);
 	ask_balloon(g);
+}
+
+/* What QEMU takes it follows by itself, as far as the guest goes along. */
+HOT_BUILDER(hot_memory)
+{
+	struct memory *m = &hot_guest(h)->memory;
+	struct hot_call *c;
+
+	if (!m->boot_bytes)
+		return fail(e, ERR_UNAVAILABLE, "QEMU has not told how much memory it was started with");
+	if (memory_reach(m, wanted->memory_bytes, e) < 0)
+		return err_hint(e, "the next start gives it all of that");
+	m->wanted_bytes = wanted->memory_bytes;
+	if (m->hot_bytes)
+		hot_call(h, "qom-set", json_pack("{s:s, s:s, s:I}", "path", "/machine/peripheral/" MEMORY_DEVICE, "property",
+						 "requested-size", "value", (json_int_t)memory_to_plug(m)));
+	c = hot_call(h, "balloon", json_pack("{s:I}", "value", (json_int_t)memory_balloon(m)));
+	c->may_fail = m->wanted_bytes >= m->boot_bytes;		/* a guest of an older croftd has none */
+	return 0;
 }

@@ -158,6 +158,7 @@ static void on_ready(void *arg)
 	if (!g->accel)
 		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
 	guest_memory_ask(g);
+	guest_usb_ask(g);
 	guest_ask_status(g);
 }
 

@@ -12,6 +12,8 @@ static const struct { const char *pattern; enum hot_what added, removed, changed
 	{ "/nics/*/connected", .changed = HOT_CABLE },
 	{ "/nics/*/forwards", .changed = HOT_FORWARDS },
 	{ "/nics/*", .added = HOT_NIC_ADD, .removed = HOT_NIC_REMOVE },
+	{ "/memory_bytes", .changed = HOT_MEMORY },
+	{ "/usb/*", .added = HOT_USB, .removed = HOT_USB, .changed = HOT_USB },
 };
 
 /* Does @pointer begin with @pattern? Its length in @pointer, or 0; @name gets what the star stands for. */
@@ -105,6 +107,8 @@ static void add_untold(const struct vm_spec *is, const struct vm_spec *wanted, s
 {
 	static const struct vm_limits none;
 
+	/* QEMU follows what a croftd before has told it; this one must know what that was. */
+	add(plan, HOT_MEMORY, "", "/memory_bytes", strlen("/memory_bytes"));
 	for (size_t i = 0; i < wanted->disks.n; i++) {
 		const struct vm_disk *d = &VM_DISKS(wanted)[i];
 

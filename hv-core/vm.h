@@ -116,6 +116,11 @@ struct vm_question {
 	char text[160];
 };
 
+struct vm_plugged {			/* a USB device of the host */
+	char name[64];			/* in the VM's config */
+	uint64_t bus, address;		/* on the host, when it was plugged in */
+};
+
 struct vm_status {
 	enum vm_state state;
 	int64_t since_usec;		/* when this state began */
@@ -128,6 +133,9 @@ struct vm_status {
 	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
 	uint64_t memory_boot_bytes, memory_bytes;	/* started with, the guest has now; 0: not known, or off */
 	int64_t memory_as_of_usec;
+	bool has_usb;			/* USB devices of the host can be plugged in */
+	const struct vm_plugged *plugged;	/* nplugged of them, borrowed until the next change */
+	size_t nplugged;
 	const struct vm_last *last;	/* never NULL; borrowed until the next change */
 };
 

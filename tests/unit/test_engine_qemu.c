@@ -481,7 +481,7 @@ static struct vm_launch *impostor(const char *script)
 	AUTO_FREE char *code = xasprintf("import socket, time, json\ns = socket.socket(fileno=10); s.setblocking(True)\n"
 		"def answer(c, r):\n m = json.loads(c.recv(4096)); c.sendall(json.dumps({'return': r, 'id': m['id']}).encode() + b'\\n')\n"
 		"def greet():\n c = s.accept()[0]; c.sendall(b'{\"QMP\": {}}\\n'); answer(c, {}); return c\n"
-		"def memory(c): answer(c, {'base-memory': 33554432}); answer(c, []); answer(c, {'actual': 16777216})\n%s\ntime.sleep(60)\n", script);
+		"def memory(c): answer(c, {'base-memory': 33554432}); answer(c, []); answer(c, {'actual': 16777216}); answer(c, [])\n%s\ntime.sleep(60)\n", script);
 	const char *argv[] = { "/usr/bin/python3", "-c", code, NULL };
 	struct vm_launch *l = launch("virt");
 
