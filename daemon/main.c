@@ -26,6 +26,7 @@
 #include "inventory.h"
 #include "lane.h"
 #include "log.h"
+#include "machine_row.h"
 #include "mem.h"
 #include "networks.h"
 #include "openapi.h"
@@ -258,6 +259,7 @@ static int serve(struct croft *c, struct err *e)
 	wait_front(c);
 	tell_start(c, password);
 	autostart_begin(c);
+	machine_mirror_all(c);
 	demo_begin(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);

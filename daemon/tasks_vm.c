@@ -4,6 +4,7 @@
 #include "machine_plan.h"
 #include "mem.h"
 #include "task.h"
+#include "tasks_disk.h"
 #include "tasks_vm.h"
 #include "text.h"
 
@@ -172,5 +173,5 @@ const struct task_kind task_vm_resume = { "vm.resume", resume_steps };
 
 const struct task_kind *const task_kinds[] = {
 	&task_vm_create, &task_vm_delete, &task_vm_start, &task_vm_shutdown, &task_vm_reboot, &task_vm_poweroff, &task_vm_reset,
-	&task_vm_pause, &task_vm_resume, NULL
+	&task_vm_pause, &task_vm_resume, &task_vm_disk_add, &task_vm_disk_remove, &task_vm_disk_grow, NULL
 };

@@ -125,6 +125,8 @@ struct vms_how {
 	sd_event *ev;
 	const struct keeper_house *house;	/* borrowed, outlives the VMs; NULL: only simulated ones */
 	void (*on_change)(struct vm *vm, void *owner);	/* state or status is another now */
+	/* The guest has let go of a device that it was not, or no more, waited for. May be NULL. */
+	void (*on_unplugged)(struct vm *vm, void *owner, const char *device);
 	/* croft-vm (process @shim) waits to be moved into its scope: then, or when that can't be had, vm_go(). May be
 	 * NULL: nothing is to be done. */
 	void (*on_parked)(struct vm *vm, void *owner, pid_t shim);
