@@ -131,11 +131,11 @@ static void api_grow(struct req *r)
 
 #define DISKS "/api/v1/vms/{vm}/disks"
 const struct route routes_disk[] = {
-	{ "POST", DISKS, "vm_disk_add", PERM_VM_CONFIGURE, ROUTE_TASK | ROUTE_IF_MATCH, &vm_disk_fields, &machine_fields, NULL, api_add,
+	{ "POST", DISKS, "disk_create", PERM_VM_CONFIGURE, ROUTE_TASK | ROUTE_IF_MATCH, &vm_disk_new_fields, &machine_fields, NULL, api_add,
 	  "make a disk and plug it in" },
-	{ "DELETE", DISKS "/{disk}", "vm_disk_remove", PERM_VM_CONFIGURE, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL,
+	{ "DELETE", DISKS "/{disk}", "disk_delete", PERM_VM_CONFIGURE, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL,
 	  api_remove, "unplug a disk and delete its file" },
-	{ "POST", DISKS "/{disk}/grow", "vm_disk_grow", PERM_VM_CONFIGURE, ROUTE_TASK | ROUTE_IF_MATCH, &grow_fields, &machine_fields,
+	{ "POST", DISKS "/{disk}/grow", "disk_grow", PERM_VM_CONFIGURE, ROUTE_TASK | ROUTE_IF_MATCH, &grow_fields, &machine_fields,
 	  NULL, api_grow, "make a disk larger" },
 	{}
 };

@@ -115,6 +115,8 @@ static const struct field disk_rows[] = {
 };
 #undef O
 const struct fields vm_disk_fields = { "VmDisk", sizeof(struct vm_disk), disk_rows, "A disk of a VM" };
+/* The same by itself, where no map has its name. */
+const struct fields vm_disk_new_fields = { "VmDiskCreate", sizeof(struct vm_disk), disk_rows, "A disk that a VM gets" };
 
 #define O(member) offsetof(struct vm_cdrom, member)
 static const struct field cdrom_rows[] = {

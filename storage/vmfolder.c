@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -109,6 +110,23 @@ void vmfolder_create(struct datastore *ds, const char *name, const char *uuid,
 	dsjob_run(ds, &v->j, name, 0, create_work, create_done);
 }
 
+/* What a croftd that was killed in file_publish_at left behind: nobody else makes such names here, and all that do are in this
+ * lane. */
+static void clear_temps(int dirfd, const char *folder)
+{
+	int fd = file_open_dir(dirfd, folder, false, 0);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	while (d && (entry = readdir(d)))
+		if (strncmp(entry->d_name, ".tmp-", 5) == 0 && strlen(entry->d_name) == 21)
+			unlinkat(fd, entry->d_name, 0);
+	if (d)
+		closedir(d);
+	else
+		close_at(&fd);
+}
+
 static int describe_work(struct job *job, struct err *e)
 {
 	struct vmjob *v = (struct vmjob *)job;
@@ -119,6 +137,7 @@ static int describe_work(struct job *job, struct err *e)
 
 	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
 		return fail(e, ERR_STATE, "the folder \"%.200s\" doesn't belong to VM %s", v->j.path, v->uuid);
+	clear_temps(v->j.dirfd, v->j.path);
 	snprintf(path, sizeof(path), "%s/" VMFOLDER_DESCRIPTOR, v->j.path);
 	if (!file_read_at(v->j.dirfd, path, VMFOLDER_DESCRIPTOR_MAX, &old, &n) && n == v->n && !memcmp(old, v->text, n))
 		return 0;		/* it says so already: storage that wears out is written no more than needed */
@@ -157,6 +176,7 @@ static int remove_marks(struct vmjob *v, struct err *e)
 		folder = -1;
 		return r;
 	}
+	clear_temps(v->j.dirfd, v->j.path);
 	if (unlinkat(folder, VMFOLDER_DESCRIPTOR, 0) < 0 && errno != ENOENT)
 		return dsjob_fail(e, errno, "delete the descriptor in", v->j.path);
 	if (unlinkat(folder, OWNER, 0) < 0 && errno != ENOENT)
