@@ -11,7 +11,9 @@
 #include "tty.h"
 #include "value.h"
 
-const char *const command_nouns[] = { "task", "user", "token", "file", "folder", "upload", "datastore", "network", "config", "maintenance", "startup", NULL };
+const char *const command_nouns[] = {
+	"disk", "task", "user", "token", "file", "folder", "upload", "datastore", "network", "config", "maintenance", "startup", NULL
+};
 
 static const struct { const char *said, *means; } verbs[] = {
 	{ "ls", "list" }, { "rm", "delete" }, { "info", "get" }, { "show", "get" }, { "add", "create" }, { "mk", "create" },
@@ -189,6 +191,7 @@ static int show(struct ctl *c, const struct api_op *op, json_t *answer)
 		printf("%s\n", secret_text);
 		return fflush(stdout) ? CTL_FAILED : CTL_OK;
 	}
+	say_pending(answer);
 	return out_object(c, answer, op->out);
 }
 
@@ -213,7 +216,7 @@ static int run_op(struct ctl *c, const char *noun, const struct api_op *op, stru
 		return code;
 	if (op->in) {
 		k.body = json_object();
-		if (api_field(op->in, "name", 4) && !op->params[0].name && used < a->n && !strchr(a->v[used], '='))
+		if (api_field(op->in, "name", 4) && (!op->params[0].name || strstr(op->id, "_create")) && used < a->n && !strchr(a->v[used], '='))
 			json_object_set_new(k.body, "name", json_string(a->v[used++]));
 		code = command_body(op, a, used, k.body);
 	} else if (used < a->n) {

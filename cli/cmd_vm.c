@@ -238,11 +238,33 @@ int vm_answer(struct ctl *c, const struct command *cmd, struct args *a)
 	return code;
 }
 
+void say_pending(const json_t *vm)
+{
+	const json_t *pending = json_object_get(vm, "pending"), *reasons = json_object_get(vm, "pending_reasons");
+	json_t *one, *reason;
+	const char *at;
+	size_t i;
+
+	if (json_array_size(pending)) {
+		fprintf(stderr, "takes effect at the next start:");
+		json_array_foreach(pending, i, one) {
+			const char *last = strrchr(json_string_value(one), '/');
+
+			fprintf(stderr, " %s", last ? last + 1 : "?");
+		}
+		fprintf(stderr, "\n");
+	}
+	json_object_foreach((json_t *)reasons, at, reason) {
+		out_plain(strncmp(at, "/config/", 8) ? at : at + 8, stderr);
+		fprintf(stderr, ": ");
+		out_plain(json_string_value(reason), stderr);
+		fprintf(stderr, "\n");
+	}
+}
+
 int vm_set(struct ctl *c, const struct command *cmd, struct args *a)
 {
 	struct call k = { .op = "vm_set", .body = json_object() };
-	json_t *pending;
-	size_t i;
 	int code;
 
 	command_options(api_op(k.op), a);
@@ -258,15 +280,7 @@ int vm_set(struct ctl *c, const struct command *cmd, struct args *a)
 	if (code)
 		return code;
 	code = show_result(c, k.ret);
-	if (json_array_size(json_object_get(k.ret, "pending"))) {
-		fprintf(stderr, "takes effect at the next start:");
-		json_array_foreach(json_object_get(k.ret, "pending"), i, pending) {
-			const char *last = strrchr(json_string_value(pending), '/');
-
-			fprintf(stderr, " %s", last ? last + 1 : "?");
-		}
-		fprintf(stderr, "\n");
-	}
+	say_pending(k.ret);
 	json_decref(k.ret);
 	return code;
 }

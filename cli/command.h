@@ -27,6 +27,7 @@ int vm_run(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_power(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_answer(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_set(struct ctl *c, const struct command *cmd, struct args *a);
+void say_pending(const json_t *vm);		/* cmd_vm.c: what of it waits for the next start, on stderr */
 int vm_rm(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_wait(struct ctl *c, const struct command *cmd, struct args *a);
 int vm_console(struct ctl *c, const struct command *cmd, struct args *a);

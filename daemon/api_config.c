@@ -7,6 +7,7 @@
 #include "event.h"
 #include "inventory.h"
 #include "machine_check.h"
+#include "machine_row.h"
 #include "map.h"
 #include "mem.h"
 #include "routes.h"
@@ -258,7 +259,7 @@ static void restore_apply(struct change *ch)
 			continue;
 		inventory_add(ch->c->inv, m);
 		inventory_adopt(ch->c->inv, m);
-		machine_describe(m);
+		machine_mirror(m);
 		const char *json = machine_json(m, &n);
 
 		event_post(ch->c, "vm.created", m->id, json, n);

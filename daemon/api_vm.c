@@ -8,8 +8,8 @@
 #include "event.h"
 #include "file.h"
 #include "machine_check.h"
+#include "machine_row.h"
 #include "maintenance.h"
-#include "machine_hot.h"
 #include "mem.h"
 #include "routes.h"
 #include "tasks_vm.h"
@@ -127,45 +127,6 @@ static void api_get(struct req *r)
 
 /* ---- create */
 
-static char *text_of(const struct fields *f, const void *p)
-{
-	struct buf b = BUF_INIT(1 << 20);
-	struct jw w = JW(&b);
-
-	fields_encode(f, p, &w, NULL);
-	return buf_take(&b);
-}
-
-struct row_texts { struct machine *m; char *labels, *config; };	/* for the lane */
-
-static struct row_texts *row_texts(struct machine *m, const struct machine *as)
-{
-	struct row_texts *t = xnew(row_texts);
-	struct machine_input labels = { .labels = as->labels };
-
-	t->m = m;
-	t->labels = text_of(&machine_labels_fields, &labels);
-	t->config = text_of(&vm_spec_fields, &as->spec);
-	return t;
-}
-
-static void row_texts_free(struct row_texts *t)
-{
-	free(t->labels);
-	free(t->config);
-	free(t);
-}
-
-static int name_taken(struct err *e, int r, const char *name)
-{
-	if (r == -EEXIST) {
-		fail(e, ERR_EXISTS, "there is already a VM with the name \"%s\"", name);
-		snprintf(e->pointer, sizeof e->pointer, "/name");
-		err_hint(e, "choose another name");
-	}
-	return r;
-}
-
 static int create_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
 	struct row_texts *t = ch->arg;
@@ -174,7 +135,7 @@ static int create_work(struct change *ch, struct db_tx *tx, struct err *e)
 			" (?, ?, 1, ?, ?, ?, '', ?)", "ssissi", m->id, m->name, (int64_t)m->uid, t->labels, t->config,
 			m->created_usec);
 
-	return name_taken(e, r, m->name);
+	return row_name_taken(e, r, m->name);
 }
 
 static void create_apply(struct change *ch)
@@ -211,7 +172,7 @@ static void api_create(struct req *r)
 	if (e.code)
 		;
 	else if (inventory_get(r->c->inv, m->name))
-		name_taken(&e, fail(&e, ERR_EXISTS, "taken"), m->name);
+		row_name_taken(&e, fail(&e, ERR_EXISTS, "taken"), m->name);
 	else if (machine_check_new(m, &e) == 0 && (m->uid = inventory_uid_for(r->c->inv, m->id)) == 0)
 		fail(&e, ERR_NO_SPACE, "the range of uids (%u from %u on) is used up", r->c->uid_count, r->c->uid_base);
 	if (e.code) {
@@ -231,8 +192,7 @@ static void api_create(struct req *r)
 
 /* ---- change */
 
-/* The machine that @r names, claimed for it. NULL: it was refused, or waits for a claim or a task that ends soon. */
-static struct machine *hold(struct req *r)
+struct machine *machine_hold(struct req *r)
 {
 	struct err e = {};
 	struct machine *m = inventory_find(r, &e);
@@ -248,64 +208,6 @@ static struct machine *hold(struct req *r)
 	return claim_take(&m->claim, r) ? m : NULL;
 }
 
-struct patching { struct row_texts *texts; struct machine *m; struct machine as; };
-
-static int patch_work(struct change *ch, struct db_tx *tx, struct err *e)
-{
-	struct patching *p = ch->arg;
-	int r = db_exec(tx, e, "UPDATE vms SET name = ?, revision = ?, labels = ?, config = ? WHERE id = ? AND revision = ?",
-			"sisssi", p->as.name, (int64_t)p->as.revision, p->texts->labels, p->texts->config, p->as.id,
-			(int64_t)p->as.revision - 1);
-
-	if (r == 0)
-		return fail(e, ERR_STALE, "%s was changed by somebody else at the same moment; try again", p->as.name);
-	return name_taken(e, r, p->as.name);
-}
-
-static void patch_apply(struct change *ch)
-{
-	struct patching *p = ch->arg;
-	struct machine *m = p->m;
-	struct machine_input old = { .labels = m->labels };
-	bool limits = m->spec.cpu_weight != p->as.spec.cpu_weight || m->spec.cpu_limit_percent != p->as.spec.cpu_limit_percent;
-
-	if (m->vm && vm_state_alive(vm_state(m->vm)) && !m->started) {
-		m->started = xcalloc(1, sizeof *m->started);
-		*m->started = m->spec;		/* what it was started with goes on to be that */
-	} else {
-		fields_fini(&vm_spec_fields, &m->spec);
-	}
-	fields_fini(&machine_labels_fields, &old);
-	inventory_rename(m->c->inv, m, p->as.name);
-	m->spec = p->as.spec;
-	m->labels = p->as.labels;
-	m->revision = p->as.revision;
-	p->as.spec = (struct vm_spec){};
-	p->as.labels = (struct field_vec){};
-	machine_changed(m);
-	inventory_tell(m);
-	if (limits)
-		inventory_limits(m);
-	machine_hot(m, false);
-	if (ch->req && machine_hot_busy(m))	/* who changes a disc wants to hear that it is in the drive */
-		machine_hot_answer(m, TAKE(ch->req));
-}
-
-static void patch_fini(struct change *ch, const struct err *e)
-{
-	struct patching *p = ch->arg;
-	struct machine_input rest = { .labels = p->as.labels };
-
-	fields_fini(&vm_spec_fields, &p->as.spec);
-	fields_fini(&machine_labels_fields, &rest);
-	free(p->as.name);
-	row_texts_free(p->texts);
-	struct machine *m = p->m;
-
-	free(p);
-	claim_drop(&m->claim);
-}
-
 /* The row as it would be. */
 static int patched(struct req *r, struct machine *m, struct machine *as, struct err *e)
 {
@@ -318,7 +220,6 @@ static int patched(struct req *r, struct machine *m, struct machine *as, struct 
 	as->name = in.name;
 	as->labels = in.labels;
 	as->spec = in.config;
-	as->revision = m->revision + 1;
 	if (n == 0 && !as->name)
 		n = fail_at(e, "/name", "a VM has a name");
 	if (n == 0)
@@ -326,39 +227,22 @@ static int patched(struct req *r, struct machine *m, struct machine *as, struct 
 	return n;
 }
 
+static void patch_done(void *arg, const struct err *e) { claim_drop(&((struct machine *)arg)->claim); }
+
 static void api_patch(struct req *r)
 {
 	struct err e = {};
-	struct machine *m = hold(r);
-	struct patching *p;
+	struct machine *m = machine_hold(r), as;
 
 	if (!m)
 		return;
-	p = xnew(patching);
-	p->m = m;
-	struct change *ch = change_new(r->c, r);
-
-	ch->arg = p;
-	int n = patched(r, m, &p->as, &e);
-
-	p->texts = row_texts(m, &p->as);
-	ch->work = patch_work;
-	ch->apply = patch_apply;
-	ch->fini = patch_fini;
-	if (n < 0) {
-		change_refuse(ch, &e);
+	if (patched(r, m, &as, &e) == 0) {
+		machine_row_change(m, &as, r, patch_done, m);
 		return;
 	}
-	ch->status = 200;
-	ch->revision = p->as.revision;
-	struct vm_spec *kept = m->started;
-
-	if (!kept && m->vm && vm_state_alive(vm_state(m->vm)))
-		m->started = &m->spec;		/* for the text only: what becomes pending */
-	machine_write(m, &p->as, &ch->answer);
-	m->started = kept;
-	buf_add(change_event(ch, "vm.changed", m->id), ch->answer.data, ch->answer.len);
-	change_run(ch);
+	machine_row_drop(&as);
+	req_fail(r, &e);
+	patch_done(m, &e);
 }
 
 /* ---- asks */
@@ -411,7 +295,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 		list_append(&m->claim.waiting, &r->in_wait);
 		return;
 	}
-	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = hold(r)))
+	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = machine_hold(r)))
 		return;
 	m->claim.held = false;		/* from here on the task holds it */
 	if (!vm_can(m->vm, ask))
@@ -483,7 +367,7 @@ static void begin_guest(struct req *r, const struct task_kind *kind)
 	struct err e = {};
 	struct machine *m = inventory_get(r->c->inv, r->param[0]);
 
-	if (wait_attached(r, m) || !(m = hold(r)))
+	if (wait_attached(r, m) || !(m = machine_hold(r)))
 		return;
 	m->claim.held = false;
 	if (vm_agent_usable(m->vm, &e) < 0) {
@@ -508,7 +392,7 @@ static void api_delete(struct req *r)
 
 	if (m && m->invalid && !m->task)
 		goto go;	/* a row that cannot be read can still be deleted; its files stay */
-	if (!(m = hold(r)))
+	if (!(m = machine_hold(r)))
 		return;
 	m->claim.held = false;
 	if (vm_state_alive(vm_state(m->vm))) {

@@ -249,8 +249,6 @@ static void on_state(struct machine *m)
 		machine_hot(m, was != VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING);
 	else if (now == VM_OFF)
 		machine_hot_forget(m);
-	else if (m->reasons.n && !machine_hot_busy(m))	/* a guest lets go of a device when it likes */
-		machine_hot(m, false);
 }
 
 /* One vm.changed: an event and, where it is off now, its row. */
@@ -320,6 +318,8 @@ static void on_change(struct vm *vm, void *owner)
 }
 
 static void on_newer(struct vm *vm, void *owner) { machine_changed(owner); }
+
+static void on_unplugged(struct vm *vm, void *owner, const char *device) { machine_hot_unplugged(owner, device); }
 
 /* ---- scopes */
 
@@ -478,7 +478,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
 					    .shim_uid = c->shim_uid, .shim_gid = c->shim_gid };
 	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change, .on_newer = on_newer,
-			       .on_parked = on_parked };
+			       .on_unplugged = on_unplugged, .on_parked = on_parked };
 
 	inv->vms = vms_new(&how);
 	int r = db_now(c->db, &l.job, load_work, e);

@@ -29,9 +29,10 @@ struct machine {
 	struct vm *vm;			/* owned; never NULL unless invalid */
 	struct task *task;		/* that holds it, or NULL */
 	struct machine_hot *hot;	/* owned: what makes a running VM what is wanted; or NULL */
-	struct field_vec reasons;	/* of struct field_label: pointer -> why that is pending still */
+	struct field_vec reasons;	/* of struct hot_reason */
 	struct { uint64_t bus, address; } usb_opening;	/* the host's USB device that is being plugged in; zero: none */
 	uint8_t usb_seen;		/* how many it had when it was looked at last */
+	bool mirroring, mirror_again;	/* its row is being written into its folder; and once more after that */
 	uint8_t state_seen;		/* enum vm_state: the last that was told */
 	struct scope *scope;		/* owned: systemd was asked for its scope, and has not answered yet; or NULL */
 	struct claim claim;
@@ -76,8 +77,10 @@ struct machine *machine_new(struct croft *c);
 void machine_free(struct machine *m);
 /* The JSON of @m as it is; @as (may be NULL): with this row's name, labels, config, revision instead. */
 void machine_write(const struct machine *m, const struct machine *as, struct buf *out);
+void machine_write_row(const struct machine *m, struct buf *out);	/* only what its row says: the mirror in its folder */
 const char *machine_json(struct machine *m, size_t *n);			/* cached */
 void machine_changed(struct machine *m);				/* drop the cache */
-void machine_describe(const struct machine *m);	/* its row has changed: have its descriptor follow, soon, behind nobody's back */
+/* The machine that @r names, claimed for it. NULL: it was refused, or waits for a claim or a task that ends soon. */
+struct machine *machine_hold(struct req *r);		/* api_vm.c */
 /* Is it free to be changed or driven? ERR_BUSY names the task; ERR_STATE for an invalid row. */
 int machine_usable(const struct machine *m, struct err *e);

@@ -109,14 +109,17 @@ static const struct fields status_fields = { "VmStatus", sizeof(struct status_vi
 #define NAME_RULE .min = 1, .max = 63, .check = text_is_name, \
 	.rule = "a name of 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit, and no UUID"
 #define VIEW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct machine_view, f), __VA_ARGS__ }
-static const struct field view_rows[] = {
-	VIEW(id, F_STR, .help = "UUID, the same inside the guest"),
-	VIEW(name, F_STR, .help = "unique name"),
-	VIEW(revision, F_U64, .help = "grows with each change; the ETag"),
-	VIEW(created, F_TIME, .help = "when it was created"),
-	VIEW(folder, F_STR, .flags = FIELD_NULLABLE, .help = "its folder on a datastore"),
-	VIEW(labels, F_LABELS, .help = "free labels"),
+#define ROW_ROWS \
+	VIEW(id, F_STR, .help = "UUID, the same inside the guest"), \
+	VIEW(name, F_STR, .help = "unique name"), \
+	VIEW(revision, F_U64, .help = "grows with each change; the ETag"), \
+	VIEW(created, F_TIME, .help = "when it was created"), \
+	VIEW(folder, F_STR, .flags = FIELD_NULLABLE, .help = "its folder on a datastore"), \
+	VIEW(labels, F_LABELS, .help = "free labels"), \
 	VIEW(config, F_OBJECT, .sub = &vm_spec_fields, .help = "what is wanted"),
+static const struct field row_rows[] = { ROW_ROWS {} };
+static const struct field view_rows[] = {
+	ROW_ROWS
 	VIEW(status, F_OBJECT, .sub = &status_fields, .help = "what is"),
 	VIEW(pending, F_STRS, .help = "JSON pointers of what takes effect at the next start"),
 	{ .name = "pending_reasons", .type = F_LABELS, .off = offsetof(struct machine_view, reasons),
@@ -192,15 +195,15 @@ static void add_pending(void *arg, const char *pointer, const struct field *row)
 static void add_reasons(const struct machine *m, struct machine_view *v)
 {
 	for (size_t i = 0; i < m->reasons.n; i++) {
-		const struct field_label *l = &((struct field_label *)m->reasons.items)[i];
-		char *key = xasprintf("/config%s", l->key);
+		const struct hot_reason *r = &((struct hot_reason *)m->reasons.items)[i];
+		char *key = xasprintf("/config%s", r->pointer);
 		bool listed = false;
 
 		for (size_t k = 0; k < v->pending.n; k++)
 			listed |= strncmp(((char **)v->pending.items)[k], key, strlen(key)) == 0;
 		if (!listed)
 			*(char **)field_vec_add(&v->pending, sizeof(char *)) = xstrdup(key);
-		*(struct field_label *)field_vec_add(&v->reasons, sizeof(*l)) = (struct field_label){ key, l->value };
+		*(struct field_label *)field_vec_add(&v->reasons, sizeof(struct field_label)) = (struct field_label){ key, r->text };
 	}
 }
 
@@ -287,6 +290,16 @@ void machine_write(const struct machine *m, const struct machine *as, struct buf
 	for (size_t i = 0; i < v.pending.n; i++)
 		free(((char **)v.pending.items)[i]);
 	free(v.pending.items);
+}
+
+void machine_write_row(const struct machine *m, struct buf *out)
+{
+	static const struct fields row_fields = { "VmRow", sizeof(struct machine_view), row_rows, "a VM as it is wanted" };
+	struct machine_view v = { .id = (char *)m->id, .name = m->name, .folder = m->folder, .revision = m->revision,
+				  .created = m->created_usec, .labels = m->labels, .config = m->spec };
+	struct jw w = JW(out);
+
+	fields_encode(&row_fields, &v, &w, NULL);
 }
 
 const char *machine_json(struct machine *m, size_t *n)

@@ -183,15 +183,27 @@ static int same_disks(const struct machine *m, const struct machine *as, struct 
 	if (same)
 		return 0;
 	fail_at(e, "/config/disks", "disks cannot be added or removed by a patch");
-	return err_hint(e, "create a VM with the disks that it needs");
+	return err_hint(e, "POST and DELETE below the VM's /disks, or vmctl disk, add and remove them");
+}
+
+static int check_changed(const struct machine *m, struct machine *as, struct err *e)
+{
+	vm_spec_freeze(&as->spec, &m->c->host, m->id);
+	return machine_at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, NULL, 0, e);
 }
 
 int machine_check_changed(const struct machine *m, struct machine *as, struct err *e)
 {
-	int r = same_disks(m, as, e);
+	return same_disks(m, as, e) ?: check_changed(m, as, e);
+}
 
-	if (r < 0)
-		return r;
-	vm_spec_freeze(&as->spec, &m->c->host, m->id);
-	return machine_at_config(e, vm_spec_check(&as->spec, &m->c->host, e)) ?: check_paths(as, e) ?: check_forwards(as, m, NULL, 0, e);
+int machine_check_more(const struct machine *m, struct machine *as, struct err *e)
+{
+	const struct vm_disk *d = &VM_DISKS(&as->spec)[as->spec.disks.n - 1];
+
+	if (as->spec.disks.n > VM_MAX_DISKS) {
+		fail(e, ERR_INVALID, "a VM has at most %d disks", VM_MAX_DISKS);
+		return err_hint(e, "remove one, or make one larger");
+	}
+	return check_new_disk(d, e) ?: check_changed(m, as, e);
 }

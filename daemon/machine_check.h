@@ -8,5 +8,7 @@ int machine_check_new(struct machine *m, struct err *e);
 int machine_check_stored(struct machine *m, struct machine *const *more, size_t nmore, struct err *e);
 /* A changed one: @as is @m as it would be. */
 int machine_check_changed(const struct machine *m, struct machine *as, struct err *e);
+/* The same, with a disk more: the last one of @as, which is to be made. */
+int machine_check_more(const struct machine *m, struct machine *as, struct err *e);
 /* @r, as vm_spec_check or argv_build gave it: makes @e's pointer relative to the request. */
 int machine_at_config(struct err *e, int r);

@@ -32,27 +32,34 @@ static const struct vm_spec *is_now(const struct machine *m) { return m->started
 
 bool machine_hot_busy(const struct machine *m) { return m->hot && m->hot->busy; }
 
-static struct field_label *reason(const struct machine *m, const char *pointer)
+const struct hot_reason *machine_hot_reason(const struct machine *m, const char *pointer)
 {
-	return field_vec_find(&m->reasons, sizeof(struct field_label), pointer);
+	return field_vec_find(&m->reasons, sizeof(struct hot_reason), pointer);
 }
 
-const char *machine_hot_reason(const struct machine *m, const char *pointer)
+static void add_reason(struct machine *m, const char *pointer, enum err_code code, char *text)
 {
-	const struct field_label *l = reason(m, pointer);
+	struct hot_reason *r = field_vec_find(&m->reasons, sizeof(*r), pointer);
 
-	return l ? l->value : NULL;
+	if (!r) {
+		r = field_vec_add(&m->reasons, sizeof(*r));
+		r->pointer = xstrdup(pointer);
+	}
+	free(r->text);
+	r->text = text;
+	r->code = code;
+	machine_changed(m);
 }
 
 void machine_hot_forget(struct machine *m)
 {
-	struct field_label *l = m->reasons.items;
+	struct hot_reason *r = m->reasons.items;
 
 	for (size_t i = 0; i < m->reasons.n; i++) {
-		free(l[i].key);
-		free(l[i].value);
+		free(r[i].pointer);
+		free(r[i].text);
 	}
-	free(l);
+	free(r);
 	m->reasons = (struct field_vec){};
 }
 
@@ -145,16 +152,9 @@ static void idle(struct machine_hot *h)
 static void failed(struct machine_hot *h, const struct err *e)
 {
 	const struct hot_step *s = &h->plan.steps[h->at];
-	struct field_label *l = reason(h->m, s->pointer);
 
 	log_note("VM %s: %s: %s", h->m->name, s->pointer, e->msg);
-	if (!l) {
-		l = field_vec_add(&h->m->reasons, sizeof(*l));
-		l->key = xstrdup(s->pointer);
-	}
-	free(l->value);
-	l->value = *e->hint ? xasprintf("%s; %s", e->msg, e->hint) : xstrdup(e->msg);
-	machine_changed(h->m);
+	add_reason(h->m, s->pointer, e->code, *e->hint ? xasprintf("%s; %s", e->msg, e->hint) : xstrdup(e->msg));
 	fields_fini(&vm_spec_fields, &h->after);
 	h->at++;
 	step(h);
@@ -323,7 +323,7 @@ static void plan(struct machine_hot *h)
 	if (h->again && vm_can(m->vm, VM_ASK_CHANGE)) {
 		hot_plan(is_now(m), &m->spec, h->fresh, &h->plan);
 		for (size_t i = 0; i < m->reasons.n; i++)
-			hot_again(is_now(m), &m->spec, ((struct field_label *)m->reasons.items)[i].key, &h->plan);
+			hot_again(is_now(m), &m->spec, ((struct hot_reason *)m->reasons.items)[i].pointer, &h->plan);
 		usb_plan(m, &h->plan);
 		machine_hot_forget(m);
 	}
@@ -335,6 +335,10 @@ static void step(struct machine_hot *h)
 	struct machine *m = h->m;
 
 	m->usb_opening.bus = m->usb_opening.address = 0;
+	if (m->c->stopping) {
+		h->busy = false;
+		return;
+	}
 	if (h->at == h->plan.n && !h->again) {
 		idle(h);
 		return;
@@ -392,4 +396,20 @@ void machine_hot(struct machine *m, bool fresh)
 	h->busy = true;
 	h->at = h->plan.n = 0;
 	loop_defer(m->c->ev, begin, h);		/* who calls may be in the middle of something */
+}
+
+void machine_hot_unplugged(struct machine *m, const char *device)
+{
+	static const struct { const char *prefix, *map; } kinds[] = { { "disk-", "disks" }, { "nic-", "nics" }, { "usb-", "usb" } };
+
+	for (size_t i = 0; i < COUNT(kinds); i++) {
+		size_t n = strlen(kinds[i].prefix);
+
+		if (strncmp(device, kinds[i].prefix, n))
+			continue;
+		AUTO_FREE char *pointer = xasprintf("/%s/%s", kinds[i].map, device + n);
+
+		add_reason(m, pointer, ERR_STATE, xstrdup("the guest has let go of it"));
+		machine_hot(m, false);
+	}
 }

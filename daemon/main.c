@@ -26,6 +26,7 @@
 #include "inventory.h"
 #include "lane.h"
 #include "log.h"
+#include "machine_row.h"
 #include "maintenance.h"
 #include "mem.h"
 #include "networks.h"
@@ -282,6 +283,7 @@ static int serve(struct croft *c, struct err *e)
 	tell_start(c, password);
 	startup_begin(c);
 	rebuild_begin(c, demo_begin);
+	machine_mirror_all(c);
 	doctor_sweep(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);

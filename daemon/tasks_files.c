@@ -6,6 +6,7 @@
 #include "mem.h"
 #include "run.h"
 #include "stores.h"
+#include "tasks_disk.h"
 #include "tasks_vm.h"
 #include "text.h"
 #include "vmfolder.h"
@@ -151,19 +152,10 @@ static void disk_cancelled(struct task *t)
 		volume_copy_cancel(w->copy);
 }
 
-static bool is_raw(const char *path)
-{
-	size_t n = strlen(path);
-
-	return (n > 4 && strcmp(path + n - 4, ".raw") == 0) || (n > 4 && strcmp(path + n - 4, ".img") == 0);
-}
-
 static void disk_next(struct walk *w)
 {
 	struct task *t = w->t;
 	const struct vm_disk *d = disk_at(w);
-	struct dspath source;
-	struct volume_source from = {};
 	char path[DSPATH_MAX + 1];
 	struct err e = {};
 
@@ -174,16 +166,10 @@ static void disk_next(struct walk *w)
 	disk_path(w, path);
 	struct volume_new v = { .path = path, .id = text_of(json_object_get(t->args, "disks"), d->name), .bytes = d->size_bytes };
 
-	if (!d->source) {
-		volume_create(home_of(t), &v, disk_made, w);
-	} else if (stores_path(t->c, d->source, &from.ds, &source, &e) < 0) {
+	if (disk_make(t->c, home_of(t), &v, d->source, disk_progress, disk_made, w, &w->copy, &e) < 0)
 		walk_end(w, &e);
-	} else {
-		from.path = source.path;
-		from.format = is_raw(source.path) ? IMAGE_RAW : IMAGE_QCOW2;
+	else if (w->copy)
 		t->cancelled = disk_cancelled;
-		w->copy = volume_copy(home_of(t), &v, &from, disk_progress, disk_made, w);
-	}
 }
 
 static void disks_make(struct task *t)
@@ -296,29 +282,9 @@ static void describe(struct task *t)
 	fields_encode(&vm_spec_fields, &row.spec, &w, NULL);
 	json_object_set_new(t->data, "config", json_string(config.data));
 	json_object_set_new(t->data, "path", json_string(folder));
-	machine_write(t->vm, &row, &b);
+	machine_write_row(&row, &b);
 	fields_fini(&vm_spec_fields, &row.spec);
 	vmfolder_describe(home_of(t), p.path, t->target, b.data, b.len, described, t);
-}
-
-/* One that cannot be written now is what it was: the row says what is so, and the next change writes it anew. */
-static void mirrored(void *arg, const struct err *e)
-{
-	if (e && e->code != ERR_STATE)
-		log_warn("a VM's descriptor does not follow its row: %s", e->msg);
-}
-
-void machine_describe(const struct machine *m)
-{
-	struct buf b AUTO_BUF = BUF_INIT(1024 * 1024);
-	struct datastore *ds;
-	struct dspath p;
-	struct err e = {};
-
-	if (m->spec.engine == VM_ENGINE_SIM || !*m->folder || m->task || stores_path(m->c, m->folder, &ds, &p, &e) < 0)
-		return;
-	machine_write(m, NULL, &b);
-	vmfolder_describe(ds, p.path, m->id, b.data, b.len, mirrored, NULL);
 }
 
 static int create_commit(struct change *ch, struct db_tx *tx, struct task *t, struct err *e)

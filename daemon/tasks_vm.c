@@ -8,6 +8,7 @@
 #include "mem.h"
 #include "startup.h"
 #include "task.h"
+#include "tasks_disk.h"
 #include "tasks_vm.h"
 #include "text.h"
 
@@ -226,6 +227,6 @@ const struct task_kind task_vm_set_time = { "vm.set-time", set_time_steps };
 
 const struct task_kind *const task_kinds[] = {
 	&task_vm_create, &task_vm_delete, &task_vm_start, &task_vm_shutdown, &task_vm_reboot, &task_vm_poweroff, &task_vm_reset,
-	&task_vm_pause, &task_vm_resume, &task_vm_freeze, &task_vm_thaw, &task_vm_set_time, &task_host_autostart,
-	&task_host_maintenance, &task_host_restore, NULL
+	&task_vm_pause, &task_vm_resume, &task_vm_freeze, &task_vm_thaw, &task_vm_set_time, &task_vm_disk_add,
+	&task_vm_disk_remove, &task_vm_disk_grow, &task_host_autostart, &task_host_maintenance, &task_host_restore, NULL
 };

@@ -24,6 +24,7 @@ struct hot_run {
 
 const hot_builder hot_builders[HOT_NWHATS] = {
 	[HOT_MEDIUM] = hot_medium,
+	[HOT_SIZE] = hot_size,
 	[HOT_LIMITS] = hot_limits,
 	[HOT_DISK_ADD] = hot_disk_add,
 	[HOT_DISK_REMOVE] = hot_disk_remove,
@@ -325,7 +326,7 @@ static void on_patience(void *arg)
 	struct err e;
 
 	h->waits = false;
-	fail(&e, ERR_STATE, "the guest was asked to let go of %s, and has not done so within %u s", h->device,
+	fail(&e, ERR_TIMEOUT, "the guest was asked to let go of %s, and has not done so within %u s", h->device,
 	     UNPLUG_USEC / 1000000);
 	err_hint(&e, "it may be in use there, or the guest may not know how: unmount it, or shut the VM down");
 	run_end(h, &e);
@@ -354,8 +355,13 @@ void guest_unplugged(struct guest *g, json_t *data)
 	struct hot_run *h = g->hot;
 
 	guest_usb_gone(g, device ?: "");
-	if (!h || !device || strcmp(device, h->device))
+	if (!device)
 		return;
+	if (!h || strcmp(device, h->device)) {
+		if (g->vm->vms->how.on_unplugged)
+			g->vm->vms->how.on_unplugged(g->vm, g->vm->owner, device);
+		return;
+	}
 	*h->device = '\0';
 	if (!h->waits)
 		return;

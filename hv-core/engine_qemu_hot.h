@@ -43,13 +43,14 @@ void hot_drop_node(struct hot_run *h, const char *node, const char *file);
 void hot_plug_begin(struct hot_run *h, bool on_a_port);
 void hot_plug(struct hot_run *h, char *device);			/* device_add; @device taken: JSON from argv.h */
 /* device_del, and wait for 8 s until the guest has let go of it. Gone already is success. A guest that takes longer fails the
- * step; when it has let go at last (vm.changed), the step done again succeeds. Refused with @e while the guest is paused. */
+ * step with ERR_TIMEOUT; when it has let go at last (on_unplugged), the step done again succeeds. Refused with @e while the guest is paused. */
 void hot_unplug(struct hot_run *h, const char *device, struct err *e);
 
 /* The builders: engine_qemu_disk.c and engine_qemu_nic.c. */
 #define HOT_BUILDER(name) int name(struct hot_run *h, const struct hot_step *s, const struct vm_spec *is, \
 				   const struct vm_spec *wanted, int *fd, struct err *e)
 HOT_BUILDER(hot_medium);
+HOT_BUILDER(hot_size);
 HOT_BUILDER(hot_limits);
 HOT_BUILDER(hot_disk_add);
 HOT_BUILDER(hot_disk_remove);

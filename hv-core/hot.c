@@ -8,6 +8,7 @@
 static const struct { const char *pattern; enum hot_what added, removed, changed; } parts[] = {
 	{ "/cdroms/*/iso", .changed = HOT_MEDIUM },
 	{ "/disks/*/limits", .changed = HOT_LIMITS },
+	{ "/disks/*/size_bytes", .changed = HOT_SIZE },
 	{ "/disks/*", .added = HOT_DISK_ADD, .removed = HOT_DISK_REMOVE },
 	{ "/nics/*/connected", .changed = HOT_CABLE },
 	{ "/nics/*/forwards", .changed = HOT_FORWARDS },

@@ -8,7 +8,7 @@
 enum hot_what {
 	HOT_NONE,		/* not while it runs: at its next start */
 	HOT_MEDIUM,		/* the disc in a CD drive */
-	HOT_LIMITS, HOT_CABLE, HOT_FORWARDS, HOT_MEMORY,
+	HOT_SIZE, HOT_LIMITS, HOT_CABLE, HOT_FORWARDS, HOT_MEMORY,
 	HOT_NIC_REMOVE, HOT_DISK_REMOVE,
 	HOT_DISK_ADD, HOT_NIC_ADD,
 	HOT_USB,		/* an entry of the config: can it ever be plugged in? */

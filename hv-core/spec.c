@@ -114,7 +114,9 @@ static const struct field disk_rows[] = {
 	BOOT_ORDER(vm_disk), SLOT(vm_disk), {}
 };
 #undef O
-static const struct fields disk_fields = { "VmDisk", sizeof(struct vm_disk), disk_rows, "A disk of a VM" };
+const struct fields vm_disk_fields = { "VmDisk", sizeof(struct vm_disk), disk_rows, "A disk of a VM" };
+/* The same by itself, where no map has its name. */
+const struct fields vm_disk_new_fields = { "VmDiskCreate", sizeof(struct vm_disk), disk_rows, "A disk that a VM gets" };
 
 #define O(member) offsetof(struct vm_cdrom, member)
 static const struct field cdrom_rows[] = {
@@ -247,7 +249,7 @@ static const struct field spec_rows[] = {
 	{ "kernel", F_OBJECT, O(kernel), .sub = &kernel_fields, .help = "What firmware \"kernel\" boots" },
 	{ "display", F_ENUM, O(display), .names = display_names, .def = "\"virtio\"",
 	  .help = "virtio: a screen, a keyboard and a tablet; none: only the serial console" },
-	{ "disks", F_MAP, O(disks), .max = VM_MAX_DISKS, .sub = &disk_fields, .help = "Disks by name" },
+	{ "disks", F_MAP, O(disks), .max = VM_MAX_DISKS, .sub = &vm_disk_fields, .help = "Disks by name" },
 	{ "cdroms", F_MAP, O(cdroms), .max = VM_MAX_CDROMS, .sub = &cdrom_fields, .help = "CD drives by name" },
 	{ "nics", F_MAP, O(nics), .max = VM_MAX_NICS, .sub = &nic_fields, .help = "Network cards by name" },
 	{ "usb", F_MAP, O(usb), .max = VM_MAX_USB, .sub = &usb_fields, .help = "USB devices of the host by name" },

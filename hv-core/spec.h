@@ -104,7 +104,7 @@ struct vm_spec {
 	int engine, accel, gic, firmware, display, on_crash;	/* the enums above; gic is frozen */
 };
 
-extern const struct fields vm_spec_fields;
+extern const struct fields vm_spec_fields, vm_disk_fields, vm_disk_new_fields;
 
 #define VM_DISKS(s)	((struct vm_disk *)(s)->disks.items)
 #define VM_CDROMS(s)	((struct vm_cdrom *)(s)->cdroms.items)

@@ -154,6 +154,8 @@ struct vms_how {
 	void (*on_change)(struct vm *vm, void *owner);	/* state or status is another now */
 	/* Something that is shown but is no event (what a guest's file systems hold) is newer now. May be NULL. */
 	void (*on_newer)(struct vm *vm, void *owner);
+	/* The guest has let go of a device that it was not, or no more, waited for. May be NULL. */
+	void (*on_unplugged)(struct vm *vm, void *owner, const char *device);
 	/* croft-vm (process @shim) waits to be moved into its scope: then, or when that can't be had, vm_go(). May be
 	 * NULL: nothing is to be done. */
 	void (*on_parked)(struct vm *vm, void *owner, pid_t shim);

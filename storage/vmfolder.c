@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -116,11 +115,15 @@ static int describe_work(struct job *job, struct err *e)
 {
 	struct vmjob *v = (struct vmjob *)job;
 	char path[DSPATH_MAX + 32];
+	AUTO_FREE char *old = NULL;
+	size_t n;
 	int r;
 
 	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
 		return fail(e, ERR_STATE, "the folder \"%.200s\" doesn't belong to VM %s", v->j.path, v->uuid);
 	snprintf(path, sizeof(path), "%s/" VMFOLDER_DESCRIPTOR, v->j.path);
+	if (!file_read_at(v->j.dirfd, path, VMFOLDER_DESCRIPTOR_MAX, &old, &n) && n == v->n && !memcmp(old, v->text, n))
+		return 0;		/* it says so already: storage that wears out is written no more than needed */
 	r = file_publish_at(v->j.dirfd, path, v->text, v->n, 0600);
 	return r < 0 ? dsjob_fail(e, r, "write", path) : 0;
 }

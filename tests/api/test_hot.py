@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
 import uuid
 
 import pytest
@@ -202,6 +203,82 @@ def test_what_a_command_line_cannot_say_is_told_at_the_start_and_after_it(croft,
     nothing_waits(vm)
     with Monitor(croft, vm) as monitor:
         assert sorted(limits(monitor).values()) == [(0, 0, 0, 0), (1000, 1, 0, 0), (2000, 2, 0, 7)]
+
+
+def wrote(croft, vm, disk):
+    """What stands at the beginning of the image of the disk, written there by another QEMU, would be refused: it is locked."""
+    path = vm["config"]["disks"][disk]["path"].replace("[local] ", f"{croft.home}/datastores/local/")
+    return subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 512", path], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("bus", ["virtio", "nvme", "scsi"])
+def test_a_disk_comes_grows_and_goes(croft, api, name, running, bus):
+    running(cdroms={"cd0": {}})
+    vm = api.post(f"/vms/{name}/disks", {"name": "data", "size_bytes": MIB, "bus": bus, "limits": {"read_iops": 5}})
+    nothing_waits(vm)
+    assert vm["config"]["disks"]["data"]["path"] == f"[local] {name}/data.qcow2"
+    assert opened(vm).count("data.qcow2") == 2 and not wrote(croft, vm, "data")
+    if bus == "nvme":       # QEMU can't
+        assert "NVMe" in api.problem(409, "POST", f"/vms/{name}/disks/data/grow", {"size_bytes": 4 * MIB}, Prefer="wait=60")["detail"]
+        assert api.get(f"/vms/{name}")["config"]["disks"]["data"]["size_bytes"] == MIB
+    else:
+        vm = api.post(f"/vms/{name}/disks/data/grow", {"size_bytes": 4 * MIB})
+        nothing_waits(vm)
+    with Monitor(croft, vm) as monitor:
+        found = next(d["inserted"] for d in monitor("query-block") if "disk-data" in d["qdev"])
+        assert found["image"]["virtual-size"] == (MIB if bus == "nvme" else 4 * MIB) and found["iops_rd"] == 5
+    running_again(api, name)
+    assert "smaller" in api.problem(422, "POST", f"/vms/{name}/disks/data/grow", {"size_bytes": MIB // 2})["detail"]
+    vm = api.ok("DELETE", f"/vms/{name}/disks/data")
+    nothing_waits(vm)
+    assert not vm["config"]["disks"] and "data.qcow2" not in opened(vm)
+    assert not os.path.exists(f"{croft.home}/datastores/local/{name}/data.qcow2")
+
+
+def test_a_disk_of_the_start_stays_until_it_is_off(croft, api, name, running):
+    running(disks={"system": {"size_bytes": MIB}})
+    refused = api.request("DELETE", f"/vms/{name}/disks/system", None, {"Prefer": "wait=60"})
+    assert refused.status == 409 and "next start" in refused.json["detail"] and "shut" in refused.json["hint"], refused
+    vm = api.get(f"/vms/{name}")
+    nothing_waits(vm)
+    assert "system" in vm["config"]["disks"] and "system.qcow2" in opened(vm)
+    nothing_waits(api.post(f"/vms/{name}/disks/system/grow", {"size_bytes": 2 * MIB}))
+    api.post(f"/vms/{name}/poweroff")
+    api.post(f"/vms/{name}/disks/system/grow", {"size_bytes": 3 * MIB})
+    out = subprocess.run(["qemu-img", "info", "--output=json", f"{croft.home}/datastores/local/{name}/system.qcow2"],
+                         stdout=subprocess.PIPE, check=True).stdout
+    assert json.loads(out)["virtual-size"] == 3 * MIB
+    assert not api.ok("DELETE", f"/vms/{name}/disks/system")["config"]["disks"]
+
+
+def test_there_are_eight_places_and_what_finds_none_waits(api, name, running):
+    running(nics={"lan": {}})
+    vm = change(api, name, nics={f"n{i}": {} for i in range(7)})
+    nothing_waits(vm)
+    nothing_waits(api.post(f"/vms/{name}/disks", {"name": "d0", "size_bytes": MIB}))
+    vm = api.post(f"/vms/{name}/disks", {"name": "d1", "size_bytes": MIB})
+    assert vm["pending"] == ["/config/disks/d1"] and "taken" in vm["pending_reasons"]["/config/disks/d1"]
+    assert "d1.qcow2" not in opened(vm)
+    nothing_waits(change(api, name, nics={"n3": None}))
+    assert "d1.qcow2" in opened(api.get(f"/vms/{name}"))
+
+
+def test_the_mirror_follows_the_row(croft, api, name):
+    def mirror():
+        with open(f"{croft.home}/datastores/local/{name}/vm.croft.json", encoding="utf-8") as f:
+            return json.load(f)
+    api.post("/vms", {"name": name, "config": tiny.config()})
+    first = mirror()
+    vm = change(api, name, cpus=2)
+    wait_for("the mirror follows", lambda: mirror()["revision"] == vm["revision"] == first["revision"] + 1)
+    assert mirror()["config"]["cpus"] == 2
+    croft.kill()
+    with open(f"{croft.home}/datastores/local/{name}/vm.croft.json", "w", encoding="utf-8") as f:
+        f.write(json.dumps(first))
+    croft.start()
+    wait_for("the next croftd mends it", lambda: mirror() == {**first, "revision": vm["revision"], "config": vm["config"]})
+    api.get(f"/vms/{name}")
+    api.ok("DELETE", f"/vms/{name}")
 
 
 def test_a_simulated_vm_is_as_it_is_wanted(api, name, running):

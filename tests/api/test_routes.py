@@ -12,7 +12,7 @@ OPERATIONS = openapi.operations()
 EVERY = pytest.mark.parametrize("method, path, operation", OPERATIONS, ids=[o["operationId"] for _, _, o in OPERATIONS])
 WITH_BODY = [x for x in OPERATIONS if "application/json" in str(x[2].get("requestBody")) or x[0] == "PATCH"]
 EVERY_BODY = pytest.mark.parametrize("method, path, operation", WITH_BODY, ids=[o["operationId"] for _, _, o in WITH_BODY])
-NAMES = {"vm": "box", "task": "1", "datastore": "local", "path": "no/such.iso", "user": "vic", "token": "x", "upload": "x",
+NAMES = {"vm": "box", "disk": "x", "task": "1", "datastore": "local", "path": "no/such.iso", "user": "vic", "token": "x", "upload": "x",
          "ticket": "x"}
 PERMISSIONS = {}        # role -> set
 

@@ -131,6 +131,25 @@ visit('what is wrong stands at its field, with the way out', async (v, page) => 
 	assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Create VM', 'the focus is where it was');
 });
 
+visit('disks come, grow and go', async (v, page) => {
+	await simulate('stork', { start: true, config: { disks: { system: { size_bytes: 2 ** 30 } } } });
+	await v.open('#/vms/stork/settings');
+	await page.getByRole('button', { name: 'Add a disk' }).click();
+	const dialog = page.getByRole('dialog');
+	await dialog.getByLabel('Name').fill('data');
+	await dialog.getByLabel('Size', { exact: true }).fill('64');
+	await dialog.getByRole('button', { name: 'Add' }).click();
+	await page.getByText('Disk data').waitFor();
+	await page.getByRole('button', { name: 'Grow data' }).click();
+	await dialog.getByLabel('Size', { exact: true }).fill('128');
+	await dialog.getByRole('button', { name: 'Grow' }).click();
+	await page.locator('.disk-row').filter({ hasText: 'data' }).getByText('128 MiB').waitFor();
+	await page.getByRole('button', { name: 'Remove data' }).click();
+	await dialog.getByRole('button', { name: 'Remove' }).click();
+	await until('it is gone', 5, async () => await page.getByText('Disk data').count() === 0);
+	assert.deepEqual(Object.keys((await croft.ok('GET', '/vms/stork')).config.disks), ['system']);
+});
+
 visit('a failed task tells its problem and the way out', async (v, page) => {
 	await croft.ok('POST', '/vms', { name: 'dodo', config: { firmware: 'kernel', kernel: { image: '[local] gone/vmlinuz' } } }, { Prefer: 'wait=30' });
 	await v.open('#/vms/dodo');

@@ -1,5 +1,7 @@
 """kinds.py: each kind of task that Croft knows: how the tests come to one. A kind without a row here fails
 test_steps.py: so every new one is killed at each of its steps, and takes part in the chaos."""
+import itertools
+
 import agent_guest
 
 DISKS = {"system": {"source": "[local] base.qcow2"}, "data": {"size_bytes": 64 << 20}}
@@ -30,6 +32,26 @@ def restore(api, vm="vm"):
     return api.request("DELETE", "/host/maintenance")
 
 
+fresh = itertools.count()
+
+
+def add_disk(api, vm="vm"):
+    return api.request("POST", f"/vms/{vm}/disks", {"name": f"more{next(fresh)}", "size_bytes": 1 << 20})
+
+
+def remove_disk(api, vm="vm"):
+    api.post(f"/vms/{vm}/disks", {"name": "less", "size_bytes": 1 << 20})
+    return api.request("DELETE", f"/vms/{vm}/disks/less")
+
+
+def grow_disk(api, vm="vm"):
+    disk, d = next(iter(api.get(f"/vms/{vm}")["config"]["disks"].items()), (None, None))
+    if not disk:
+        disk, d = "grows", {"size_bytes": 1 << 20}
+        api.post(f"/vms/{vm}/disks", {"name": disk, **d})
+    return api.request("POST", f"/vms/{vm}/disks/{disk}/grow", {"size_bytes": d["size_bytes"] + (1 << 20)})
+
+
 # kind: the state that the VM has before, the request (of an API client and a VM's name, which is "vm" where nothing
 # is said), the state after it was done (None: there is no VM; "maintenance": it ran, and the host is in maintenance)
 KINDS = {
@@ -48,6 +70,9 @@ KINDS = {
     "vm.freeze": ("running", ask("guest/freeze"), "running"),
     "vm.thaw": ("running", ask("guest/thaw"), "running"),
     "vm.set-time": ("running", ask("guest/set-time"), "running"),
+    "vm.disk-add": ("running", add_disk, "running"),
+    "vm.disk-remove": ("running", remove_disk, "running"),
+    "vm.disk-grow": ("running", grow_disk, "running"),
 }
 
 # Kinds after which the guest, if it runs, runs in another process (besides those after which there is none).

@@ -96,9 +96,10 @@ class House:
         hidden = {name for name in os.listdir(self.store) if name.startswith(".")}
         assert hidden == {".croft-datastore.json"}, hidden
         for vm in vms:
-            files = set(os.listdir(f"{self.store}/{vm['folder'].removeprefix('[local] ')}"))
+            folder = f"{self.store}/{vm['folder'].removeprefix('[local] ')}"
             variables = {"uefi-vars.qcow2"} if vm["config"]["firmware"] == "uefi" else set()
-            assert files == {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables}
+            files = {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables}
+            wait_for(f"{os.listdir(folder)} is {files}: the mirror follows", lambda: set(os.listdir(folder)) == files)  # noqa: B023
         alive = [vm for vm in vms if vm["status"]["state"] != "off"]
         assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
         assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
@@ -110,6 +111,7 @@ class House:
         assert request(self.api).status == 202
         assert self.last_task(kind)["state"] == "done"
         points, table = self.points()
+        points = [p for p in points if p.startswith(kind + ":")]        # a request may have made first what it is about
         steps = [row for row in table if row.startswith(kind + ":")]
         assert {f"{row}:{where}" for row in steps for where in ("begin", "end")} <= set(points), "a step was never taken"
         return points, table

@@ -1,12 +1,12 @@
 // vm_settings.js: what can be changed of a VM. Only what differs is sent, for the revision that was shown.
 import { html, useEffect, useState } from './lib.js';
 import { patch, segment } from './api.js';
-import { bytes } from './format.js';
 import { can } from './store.js';
 import { isAlive } from './state.js';
 import { Check, Field, ProblemNote } from './form.js';
 import { FileInput, useFiles } from './file_input.js';
 import { SizeInput } from './size_input.js';
+import { DiskRows } from './disk_rows.js';
 import { ForwardRows } from './forward_rows.js';
 import { done } from './toasts.js';
 
@@ -25,7 +25,6 @@ function formOf(vm) {
 		name: vm.name, labels: labelsText(vm.labels), description: c.description ?? '', cpus: String(c.cpus), memory_bytes: c.memory_bytes,
 		accel: c.accel, display: c.display, autostart: c.autostart, kernel: { image: '', initrd: '', command_line: '', ...c.kernel },
 		cdroms: Object.fromEntries(Object.entries(c.cdroms ?? {}).map(([name, d]) => [name, d.iso ?? ''])),
-		disks: Object.fromEntries(Object.entries(c.disks ?? {}).map(([name, d]) => [name, d.size_bytes])),
 		nics: Object.fromEntries(Object.entries(c.nics ?? {}).map(([name, n]) => [name, n.forwards ?? []])),
 	};
 }
@@ -48,7 +47,6 @@ export function patchOf(from, to) {
 		autostart: from.autostart !== to.autostart ? to.autostart : undefined,
 		kernel: changed(from.kernel, to.kernel, text => text || null),
 		cdroms: changed(from.cdroms, to.cdroms, iso => ({ iso: iso || null })),
-		disks: changed(from.disks, to.disks, size_bytes => ({ size_bytes })),
 		nics: changed(from.nics, to.nics, forwards => ({ forwards })),
 	};
 	const body = { name: from.name !== to.name ? to.name : undefined, labels: from.labels !== to.labels ? labels : undefined,
@@ -56,8 +54,10 @@ export function patchOf(from, to) {
 	return Object.values(body).some(v => v !== undefined) ? body : null;
 }
 
-const Pending = ({ vm, pointer }) => vm.pending?.some(p => p === pointer || p.startsWith(pointer + '/')) &&
-	html`<span class="tag">at next start</span>`;
+const below = (pointer, p) => p === pointer || p.startsWith(pointer + '/');
+const Pending = ({ vm, pointer }) => vm.pending?.some(p => below(pointer, p)) &&
+	html`<span class="tag" title=${Object.entries(vm.pending_reasons ?? {}).filter(([p]) => below(pointer, p)).map(([, why]) => why).join('; ')}>
+		at next start</span>`;
 
 function Machine({ vm, f, set, at }) {
 	const label = (words, pointer) => html`${words} <${Pending} vm=${vm} pointer=${pointer} />`;
@@ -76,7 +76,7 @@ function Machine({ vm, f, set, at }) {
 }
 
 function Devices({ vm, f, set, at, files }) {
-	const { kernel, cdroms, disks, nics } = f;
+	const { kernel, cdroms, nics } = f;
 	const of = (map, name, value) => set({ [map]: { ...f[map], [name]: value } });
 	const label = (words, pointer) => html`${words} <${Pending} vm=${vm} pointer=${pointer} />`;
 	const line = (name, words, kind) => html`<${Field} label=${label(words, `/config/kernel/${name}`)} ...${at(`/config/kernel/${name}`)}>
@@ -87,7 +87,7 @@ function Devices({ vm, f, set, at, files }) {
 		${Object.keys(cdroms).map(name => html`<${Field} key=${name} label=${label(`CD in ${name}`, `/config/cdroms/${name}`)}
 			...${at(`/config/cdroms/${name}`)} note="Empty: no disc.">
 			<${FileInput} kind="iso" files=${files} name=${`cd-${name}`} value=${cdroms[name]} onInput=${e => of('cdroms', name, e.target.value)} /><//>`)}
-		${Object.keys(disks).map(name => html`<p key=${name}><b>Disk ${name}</b> ${bytes(disks[name])}</p>`)}
+		<${DiskRows} vm=${vm} label=${label} />
 		${Object.keys(nics).map(name => html`<${ForwardRows} key=${name} nic=${name} rows=${nics[name]} at=${at}
 			pending=${html`<${Pending} vm=${vm} pointer=${`/config/nics/${name}`} />`} onChange=${rows => of('nics', name, rows)} />`)}
 	</section>`;
@@ -127,7 +127,8 @@ export function VmSettings({ vm }) {
 		setBusy(false);
 	};
 	return html`<form class="settings" onSubmit=${submit}>
-		${vm.pending?.length > 0 && html`<p class="notice" data-tone="held">Marked values take effect when the VM is powered off and on again.</p>`}
+		${vm.pending?.length > 0 && html`<p class="notice" data-tone="held">Marked values take effect when the VM is powered off and on again.
+			${Object.entries(vm.pending_reasons ?? {}).map(([p, why]) => html`<br key=${p} /><b>${p.replace('/config/', '')}</b>: ${why}.`)}</p>`}
 		<${ProblemNote} problem=${problem} pointers=${pointers} />
 		${stale && body && html`<p class="notice" data-tone="held">${vm.name} was changed meanwhile.
 			<button type="button" onClick=${() => load(vm)}>Show it as it is now</button></p>`}

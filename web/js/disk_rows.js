@@ -1,0 +1,83 @@
+// disk_rows.js: the disks of a VM: one more, one less, a larger one; also while it runs. Each is a task of its own.
+import { html, useState } from './lib.js';
+import { Icon } from './icons.js';
+import { del, post, segment } from './api.js';
+import { bytes } from './format.js';
+import { can, heldBy } from './store.js';
+import { isAlive } from './state.js';
+import { ask, Dialog, open } from './dialog.js';
+import { Field, ProblemNote } from './form.js';
+import { FileInput, useFiles } from './file_input.js';
+import { SizeInput } from './size_input.js';
+
+const disks = vm => `/vms/${segment(vm.id)}/disks`;
+
+function free(vm) {
+	for (let i = 0; ; i++)
+		if (!vm.config.disks?.[`disk${i}`])
+			return `disk${i}`;
+}
+
+// A small form over the page. @act gets what stands in it, and its problem is shown.
+function Ask({ title, words, pointers, act, close, children, ready }) {
+	const [busy, setBusy] = useState(false);
+	const [problem, setProblem] = useState(null);
+	const submit = async e => {
+		e.preventDefault();
+		setBusy(true);
+		try {
+			await act();
+			close();
+		} catch (why) {
+			setProblem(why);
+			setBusy(false);
+		}
+	};
+	return html`<${Dialog} title=${title} onClose=${close} kind="small"><form onSubmit=${submit}>
+		<div class="dialog-body"><${ProblemNote} problem=${problem} pointers=${pointers} />${children(pointer => ({ pointer, problem }))}</div>
+		<footer><button type="button" onClick=${close}>Cancel</button><button class="primary" disabled=${busy || !ready}>${words}</button></footer>
+	</form><//>`;
+}
+
+function Add({ vm, close }) {
+	const [f, setF] = useState({ name: free(vm), size_bytes: 0, source: '', bus: 'virtio' });
+	const files = useFiles();
+	const set = change => setF(old => ({ ...old, ...change }));
+	const act = () => post(disks(vm), { name: f.name, size_bytes: f.size_bytes || undefined, source: f.source || undefined, bus: f.bus });
+	return html`<${Ask} title=${`Add a disk to ${vm.name}`} words="Add" pointers=${['/name', '/size_bytes', '/source', '/bus']} act=${act}
+		close=${close} ready=${f.name && (f.size_bytes > 0 || f.source)}>${at => html`
+		<${Field} label="Name" ...${at('/name')}><input name="disk-name" value=${f.name} required maxlength="63" spellcheck=${false}
+			onInput=${e => set({ name: e.target.value })} /><//>
+		<${Field} label="Size" ...${at('/size_bytes')} note=${f.source && 'Empty: as large as the image.'}>
+			<${SizeInput} name="disk-size" least="MiB" value=${f.size_bytes} onChange=${size_bytes => set({ size_bytes })} /><//>
+		<${Field} label="Copy of an image" ...${at('/source')} note="Empty: a blank disk.">
+			<${FileInput} kind="image" files=${files} name="disk-source" value=${f.source} onInput=${e => set({ source: e.target.value })} /><//>
+		<${Field} label="Bus" ...${at('/bus')}><select name="disk-bus" value=${f.bus} onChange=${e => set({ bus: e.target.value })}>
+			<option value="virtio">virtio</option><option value="nvme">NVMe</option><option value="scsi">SCSI</option></select><//>`}<//>`;
+}
+
+function Grow({ vm, name, close }) {
+	const now = vm.config.disks[name].size_bytes;
+	const [size_bytes, set] = useState(now);
+	return html`<${Ask} title=${`Grow ${name} of ${vm.name}`} words="Grow" pointers=${['/size_bytes']} close=${close} ready=${size_bytes > now}
+		act=${() => post(`${disks(vm)}/${segment(name)}/grow`, { size_bytes })}>${at => html`
+		<${Field} label="Size" ...${at('/size_bytes')} note=${`Now ${bytes(now)}. A disk never becomes smaller.`}>
+			<${SizeInput} name="disk-size" value=${size_bytes} onChange=${set} /><//>`}<//>`;
+}
+
+const remove = (vm, name) => ask({ title: `Remove ${name} from ${vm.name}?`, words: 'Remove', tone: 'bad',
+	act: () => del(`${disks(vm)}/${segment(name)}`),
+	text: html`<p>The disk and all that is on it are deleted. This cannot be undone.${isAlive(vm) && ' Unmount it in the guest first.'}</p>` });
+
+export function DiskRows({ vm, label }) {
+	const names = Object.keys(vm.config.disks ?? {});
+	const why = heldBy(vm) ? 'a task holds the VM' : '';
+	const act = (icon, words, fn) => html`<button type="button" class="plain icon-only" aria-label=${words} title=${why || words} disabled=${Boolean(why)}
+		onClick=${fn}><${Icon} name=${icon} /></button>`;
+	return html`${names.map(name => html`<p key=${name} class="disk-row"><b>${label(`Disk ${name}`, `/config/disks/${name}`)}</b>
+			${' '}${bytes(vm.config.disks[name].size_bytes)}${' '}
+			${can('vm.configure') && [act('plus', `Grow ${name}`, () => open(close => html`<${Grow} vm=${vm} name=${name} close=${close} />`)),
+				act('trash', `Remove ${name}`, () => remove(vm, name))]}</p>`)}
+		${can('vm.configure') && html`<button type="button" disabled=${Boolean(why)} title=${why}
+			onClick=${() => open(close => html`<${Add} vm=${vm} close=${close} />`)}><${Icon} name="plus" />Add a disk</button>`}`;
+}
