@@ -269,7 +269,7 @@ static void patch_apply(struct change *ch)
 	struct machine_input old = { .labels = m->labels };
 	bool limits = m->spec.cpu_weight != p->as.spec.cpu_weight || m->spec.cpu_limit_percent != p->as.spec.cpu_limit_percent;
 
-	if (m->vm && vm_state_alive(vm_state(m->vm)) && !m->started) {
+	if (machine_stands(m) && !m->started) {
 		m->started = xcalloc(1, sizeof *m->started);
 		*m->started = m->spec;		/* what it was started with goes on to be that */
 	} else {
@@ -352,7 +352,7 @@ static void api_patch(struct req *r)
 	ch->revision = p->as.revision;
 	struct vm_spec *kept = m->started;
 
-	if (!kept && m->vm && vm_state_alive(vm_state(m->vm)))
+	if (!kept && machine_stands(m))
 		m->started = &m->spec;		/* for the text only: what becomes pending */
 	machine_write(m, &p->as, &ch->answer);
 	m->started = kept;
@@ -374,7 +374,8 @@ static void no_such_ask(struct machine *m, const char *what, struct err *e)
 {
 	static const struct { enum vm_event ask; const char *verb; } verbs[] = {
 		{ VM_ASK_START, "start" }, { VM_ASK_SHUTDOWN, "shutdown" }, { VM_ASK_SHUTDOWN, "reboot" }, { VM_ASK_RESET, "reset" },
-		{ VM_ASK_PAUSE, "pause" }, { VM_ASK_RESUME, "resume" }, { VM_ASK_POWEROFF, "poweroff" },
+		{ VM_ASK_PAUSE, "pause" }, { VM_ASK_RESUME, "resume" }, { VM_ASK_SUSPEND, "suspend" }, { VM_ASK_DISCARD, "discard" },
+		{ VM_ASK_POWEROFF, "poweroff" },
 	};
 	char can[100] = "";
 
@@ -415,7 +416,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 	m->claim.held = false;		/* from here on the task holds it */
 	if (!vm_can(m->vm, ask))
 		no_such_ask(m, what, &e);
-	else if (kind == &task_vm_start || kind == &task_vm_reboot)
+	else if (kind == &task_vm_start || kind == &task_vm_wake || kind == &task_vm_reboot)
 		host_may_start(r->c, &e);
 	if (e.code) {
 		req_fail(r, &e);
@@ -425,10 +426,17 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 
 	if (r->in && r->route->in == &shutdown_fields)
 		json_object_set_new(args, "timeout_s", json_integer((json_int_t)((struct shutdown_input *)r->in)->timeout_s));
+	if (kind == &task_vm_suspend)
+		json_object_set_new(args, "paused", json_boolean(vm_state(m->vm) == VM_PAUSED));
 	task_begin(r->c, r, NULL, kind, m, args);
 }
 
-static void api_start(struct req *r) { begin(r, &task_vm_start, VM_ASK_START, "be started"); }
+static void api_start(struct req *r)
+{
+	begin(r, task_start_kind(inventory_get(r->c->inv, r->param[0])), VM_ASK_START, "be started");
+}
+static void api_suspend(struct req *r) { begin(r, &task_vm_suspend, VM_ASK_SUSPEND, "be suspended"); }
+static void api_discard(struct req *r) { begin(r, &task_vm_discard, VM_ASK_DISCARD, "lose a saved memory"); }
 static void api_shutdown(struct req *r) { begin(r, &task_vm_shutdown, VM_ASK_SHUTDOWN, "be shut down"); }
 static void api_reboot(struct req *r) { begin(r, &task_vm_reboot, VM_ASK_SHUTDOWN, "be rebooted"); }
 static void api_reset(struct req *r) { begin(r, &task_vm_reset, VM_ASK_RESET, "be reset"); }
@@ -506,7 +514,7 @@ const struct route routes_vm[] = {
 	  "change a VM" },
 	{ "DELETE", VM, "vm_delete", PERM_VM_DELETE, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_NO_CONTENT, NULL, NULL, NULL, api_delete,
 	  "delete a VM that is off, with its disks" },
-	ASK("start", api_start, "power on"),
+	ASK("start", api_start, "power on; a suspended VM goes on where it was"),
 	{ "POST", VM "/shutdown", "vm_shutdown", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &shutdown_fields,
 	  &machine_fields, NULL, api_shutdown, "ask the guest to shut down, and wait until it has" },
 	{ "POST", VM "/reboot", "vm_reboot", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &shutdown_fields,
@@ -515,6 +523,8 @@ const struct route routes_vm[] = {
 	ASK("poweroff", api_poweroff, "power off at once"),
 	ASK("pause", api_pause, "stop the guest's CPUs"),
 	ASK("resume", api_resume, "let a paused guest go on"),
+	ASK("suspend", api_suspend, "save the guest's memory to the VM's folder and end its process; start goes on from there"),
+	ASK("discard", api_discard, "throw the saved memory of a suspended VM away: it is off then, as after a power cut"),
 	{ "POST", VM "/answer", "vm_answer", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, &answer_fields, &machine_fields, NULL, api_answer,
 	  "answer the question of a VM whose disk is full or failing" },
 	{}

@@ -14,6 +14,7 @@
 #include "orphans.h"
 #include "run.h"
 #include "scope.h"
+#include "suspend.h"
 #include "task.h"
 #include "text.h"
 #include "version.h"
@@ -233,7 +234,11 @@ static void on_change(struct vm *vm, void *owner)
 	struct croft *c = m->c;
 	size_t n;
 
-	if (!vm_state_alive(vm_state(vm)) && m->started) {
+	if (vm_state(vm) == VM_OFF && m->memory) {
+		vm_saved(vm);		/* comes back here */
+		return;
+	}
+	if (vm_state(vm) == VM_OFF && m->started) {
 		fields_fini(&vm_spec_fields, m->started);
 		free(TAKE(m->started));
 	}
@@ -315,6 +320,21 @@ void inventory_limits(struct machine *m)
 
 struct loading { struct db_job job; struct inventory *inv; };
 
+static void on_loaded(struct vm *vm, void *owner) { suspend_loaded(owner); }
+
+static void load_memory(struct machine *m, const char *text)
+{
+	struct err e = {};
+	json_t *j = text ? json_parse(text, strlen(text), 1 << 16, &e) : NULL;
+
+	if (!text)
+		return;
+	m->memory = xnew(machine_memory);
+	if ((!j || fields_decode(&machine_memory_fields, j, FIELDS_STORED, m->memory, &e) < 0) && !m->invalid)
+		m->invalid = xasprintf("its row in the database does not tell what its saved memory is: %s", e.msg);
+	json_decref(j);
+}
+
 static void load_row(struct inventory *inv, struct db_rows *q)
 {
 	struct machine *m = machine_new(inv->c);
@@ -345,6 +365,7 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 			free(TAKE(m->started));
 		json_decref(j);
 	}
+	load_memory(m, db_text(q, 9));
 	inventory_add(inv, m);
 	m->was_on = started != NULL;
 }
@@ -353,7 +374,7 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct inventory *inv = ((struct loading *)j)->inv;
 	struct db_rows *q;
-	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config FROM vms"
+	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config, memory FROM vms"
 			 " ORDER BY name", NULL);
 
 	while (r >= 0 && (r = db_next(q, e)) > 0)
@@ -394,7 +415,9 @@ static void tell_lost(const struct inventory *inv)
 					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
 		struct vm_status st;
 
-		if (!m->was_on || !m->vm || vm_state_alive(vm_state(m->vm)))
+		if (m->memory && m->vm && vm_state(m->vm) == VM_OFF)
+			vm_saved(m->vm);
+		if (!m->was_on || !m->vm || m->memory || vm_state_alive(vm_state(m->vm)))
 			continue;
 		vm_status(m->vm, &st);
 		if (st.last->why == VM_WHY_NEVER)
@@ -417,7 +440,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
 					    .shim_uid = c->shim_uid, .shim_gid = c->shim_gid };
 	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change, .on_newer = on_newer,
-			       .on_parked = on_parked };
+			       .on_parked = on_parked, .on_loaded = on_loaded };
 
 	inv->vms = vms_new(&how);
 	int r = db_now(c->db, &l.job, load_work, e);

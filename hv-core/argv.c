@@ -511,6 +511,10 @@ int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_pl
 	opt(&a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	opt(&a, "-msg", "timestamp=on");
 	add_machine(&a, s, h);
+	if (p->resumes) {
+		opt(&a, "-S", NULL);
+		opt(&a, "-incoming", "defer");
+	}
 	opt(&a, "-display", "none");
 	add_monitors(&a);
 	add_firmware(&a, s, h, p);

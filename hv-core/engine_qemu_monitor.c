@@ -87,6 +87,8 @@ static const struct { const char *status; enum vm_event seen; const char *note; 
 	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further" },
 	{ "watchdog", VM_SAW_PAUSED, "the guest's watchdog expired" },
 	{ "suspended", VM_SAW_PAUSED, "the guest sleeps" },
+	{ "postmigrate", VM_SAW_PAUSED, "its memory was saved, but it was not suspended; resume it" },
+	{ "inmigrate", VM_SAW_PAUSED, "its saved memory was being loaded" },
 };
 
 static void on_status(void *arg, json_t *result, const struct err *e)
@@ -115,7 +117,7 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 		g->question.id = 0;
 	else
 		ask_blocks(g);
-	vm_saw(g->vm, seen, NULL);
+	guest_saw(g, seen);
 }
 
 void guest_ask_status(struct guest *g)
@@ -157,6 +159,8 @@ static void on_ready(void *arg)
 	struct guest *g = arg;
 
 	qmp_call(g->qmp, "query-chardev", NULL, -1, g->vm->vms->how.answer_usec, on_chardevs, g);
+	if (g->load_fd >= 0)
+		guest_load(g);
 	if (!g->accel)
 		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
 	guest_memory_ask(g);
@@ -196,6 +200,14 @@ static void on_panic(struct guest *g, json_t *data)
 	note(g, "the guest's kernel panicked");
 }
 
+static void on_migration(struct guest *g, json_t *data)
+{
+	const char *status = json_string_value(json_object_get(data, "status"));
+
+	if (status)
+		guest_migration(g, status);
+}
+
 static void on_resume(struct guest *g, json_t *data)
 {
 	note(g, NULL);
@@ -221,6 +233,7 @@ static const struct {
 	{ "DEVICE_DELETED", VM_NEVENTS, guest_unplugged },
 	{ "BALLOON_CHANGE", VM_NEVENTS, guest_memory_ballooned, .quiet = true },
 	{ "MEMORY_DEVICE_SIZE_CHANGE", VM_NEVENTS, guest_memory_plugged, .quiet = true },
+	{ "MIGRATION", VM_NEVENTS, on_migration, .quiet = true },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)
@@ -232,10 +245,10 @@ static void on_event(void *arg, const char *name, json_t *data)
 			continue;
 		if (events[i].fn)
 			events[i].fn(g, data);
-		if (events[i].seen == VM_NEVENTS && !events[i].quiet)
+		if (events[i].seen != VM_NEVENTS)
+			guest_saw(g, events[i].seen);
+		else if (!events[i].quiet)
 			vm_noted(g->vm);
-		else if (events[i].seen != VM_NEVENTS)
-			vm_saw(g->vm, events[i].seen, NULL);
 		return;
 	}
 }
@@ -258,10 +271,13 @@ static void on_monitor_end(void *arg, const char *why)
 {
 	struct guest *g = arg;
 	bool degraded = g->vm->state == VM_DEGRADED;
+	struct err e;
 
 	log_debug("VM %s: monitor: %s", g->vm->name, why);
 	qmp_free(TAKE(g->qmp));
 	timer_disarm(&g->again);
+	fail(&e, ERR_UNAVAILABLE, "QEMU's monitor was lost while the memory of VM \"%s\" was saved", g->vm->name);
+	guest_save_end(g, &e);
 	if (!degraded && g->vm->state != VM_ENDING)	/* degraded: the next round is soon enough */
 		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, guest_on_again, g);
 }

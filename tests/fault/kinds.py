@@ -28,4 +28,7 @@ KINDS = {
     "vm.reset": ("running", ask("reset"), "running"),
     "vm.pause": ("running", ask("pause"), "paused"),
     "vm.resume": ("paused", ask("resume"), "running"),
+    "vm.suspend": ("running", ask("suspend"), "suspended"),
+    "vm.wake": ("suspended", ask("start"), "running"),
+    "vm.discard": ("suspended", ask("discard"), "off"),
 }

@@ -51,6 +51,11 @@ class House:
         if have == "paused":
             api.post("/vms/vm/resume")
             have = "running"
+        if have == "suspended" and state is not None:
+            api.post("/vms/vm/start" if state in ("running", "paused") else "/vms/vm/discard")
+            have = "running" if state in ("running", "paused") else "off"
+            if have == state:
+                return
         if have == "running" and state in (None, "off"):
             api.post("/vms/vm/poweroff")
             have = "off"
@@ -62,8 +67,8 @@ class House:
             have = "off"
         if have == "off" and state != "off":
             api.post("/vms/vm/start")
-        if state == "paused":
-            api.post("/vms/vm/pause")
+        if state in ("paused", "suspended"):
+            api.post("/vms/vm/pause" if state == "paused" else "/vms/vm/suspend")
 
     def last_task(self, kind):
         """The last task of that kind, when it has ended."""
@@ -84,8 +89,10 @@ class House:
         for vm in vms:
             files = set(os.listdir(f"{self.store}/{vm['folder'].removeprefix('[local] ')}"))
             variables = {"uefi-vars.qcow2"} if vm["config"]["firmware"] == "uefi" else set()
-            assert files == {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables}
-        alive = [vm for vm in vms if vm["status"]["state"] != "off"]
+            memory = {"memory.croft"} if vm["status"]["state"] == "suspended" else set()
+            assert files == {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables, *memory}
+            assert bool(vm["status"]["saved"]) == bool(memory)
+        alive = [vm for vm in vms if vm["status"]["state"] not in ("off", "suspended")]
         assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
         assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
         return vms[0]["status"]["state"] if vms else None
@@ -152,6 +159,8 @@ def test_killed_at_each_step(house, kind):
         if recovery == "interrupt":
             assert task["state"] == "interrupted" and task["error"]["type"] == "/problems/interrupted" and task["error"]["hint"], told
             assert state in (before, after), told
+        elif recovery == "undo":
+            assert task["state"] == "failed" and task["error"]["type"] == "/problems/interrupted" and state == before, told
         else:
             assert task["state"] == "done" and state == after, told
         if kind == "vm.create":

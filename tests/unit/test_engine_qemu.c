@@ -540,7 +540,7 @@ TEST(why_a_guest_is_paused)
 	eq_str(status().question->device, "data");
 	eq_str(status().note, "the disk data has no space left on its datastore: make room, then retry");
 	OK(vm_resume(w.vm, on_done, NULL, &e_));
-	ok(!status().question);
+	ok(until(!status().question, 3000));
 	ok(until(vm_state(w.vm) == VM_PAUSED && status().note, 3000));
 	eq_str(status().note, "the guest's kernel panicked");
 	OK(vm_reset(w.vm, on_done, NULL, &e_));
