@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "agent.h"
+#include "crash.h"
 #include "event.h"
 #include "file.h"
 #include "machine_check.h"
@@ -414,7 +415,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = hold(r)))
 		return;
 	m->claim.held = false;		/* from here on the task holds it */
-	if (!vm_can(m->vm, ask))
+	if (!vm_can(m->vm, ask) && !(kind == &task_vm_poweroff && crash_waits(m)))
 		no_such_ask(m, what, &e);
 	else if (kind == &task_vm_start || kind == &task_vm_wake || kind == &task_vm_reboot)
 		host_may_start(r->c, &e);
@@ -422,6 +423,7 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 		req_fail(r, &e);
 		return;
 	}
+	crash_stop(m);
 	json_t *args = json_object();
 
 	if (r->in && r->route->in == &shutdown_fields)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "crash.h"
 #include "file.h"
 #include "inventory.h"
 #include "keeper.h"
@@ -222,17 +223,40 @@ static void on_state(struct machine *m)
 	m->state_seen = (uint8_t)now;
 	if (now != was && (now == VM_RUNNING || now == VM_PAUSED))
 		machine_hot(m, was != VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING);
-	else if (now == VM_OFF)
+	else if (now == VM_OFF || now == VM_SUSPENDED)
 		machine_hot_forget(m);
 	else if (m->reasons.n && !machine_hot_busy(m))	/* a guest lets go of a device when it likes */
 		machine_hot(m, false);
 }
 
+static bool is_listed(const struct machine *m)
+{
+	return m->c->inv && !m->c->stopping && inventory_get(m->c->inv, m->id) == m;
+}
+
+void inventory_publish(struct machine *m)
+{
+	const char *json;
+	struct change *ch;
+	size_t n;
+
+	machine_changed(m);
+	if (!is_listed(m))
+		return;
+	json = machine_json(m, &n);
+	ch = change_new(m->c, NULL);
+	buf_add(change_event(ch, "vm.changed", m->id), json, n);
+	if (vm_state(m->vm) == VM_OFF && !crash_waits(m)) {	/* one that waits shall run: the next croftd sees to it */
+		ch->work = ended_work;
+		ch->arg = xstrdup(m->id);
+		ch->fini = ended_fini;
+	}
+	change_run(ch);
+}
+
 static void on_change(struct vm *vm, void *owner)
 {
 	struct machine *m = owner;
-	struct croft *c = m->c;
-	size_t n;
 
 	if (vm_state(vm) == VM_OFF && m->memory) {
 		vm_saved(vm);		/* comes back here */
@@ -243,24 +267,15 @@ static void on_change(struct vm *vm, void *owner)
 		free(TAKE(m->started));
 	}
 	machine_changed(m);
+	if (is_listed(m))
+		crash_changed(m);
 	on_state(m);
 	if (m->task && m->task->vm_changed)
 		m->task->vm_changed(m->task);
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)
 		claim_drop(&m->claim);	/* who waited for it to be attached */
 	inventory_tell(m);
-	if (c->inv && !c->stopping && inventory_get(c->inv, m->id) == m) {
-		const char *json = machine_json(m, &n);
-		struct change *ch = change_new(c, NULL);
-
-		buf_add(change_event(ch, "vm.changed", m->id), json, n);
-		if (vm_state(vm) == VM_OFF) {
-			ch->work = ended_work;
-			ch->arg = xstrdup(m->id);
-			ch->fini = ended_fini;
-		}
-		change_run(ch);
-	}
+	inventory_publish(m);
 }
 
 static void on_newer(struct vm *vm, void *owner) { machine_changed(owner); }
@@ -401,6 +416,7 @@ static void found(void *arg, const struct run_folder *r)
 		if (vm_attach(m->vm, NULL, NULL, &e) < 0)
 			log_error("VM %s runs but cannot be attached: %s", m->name, e.msg);
 	} else {
+		m->was_on &= r->state == RUN_ENDED;	/* it ended with the host: that is the policy of the host's start */
 		vm_last_from_run(r, &last);
 		vm_set_last(m->vm, &last);
 	}

@@ -33,6 +33,7 @@ struct machine {
 	char *folder;			/* owned: "[local] name" */
 	int64_t created_usec;
 	struct machine_memory *memory;	/* owned; or NULL */
+	struct crash *crash;		/* owned; NULL: it has not crashed. crash.h */
 	bool was_on;			/* when croftd or the host went down */
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
@@ -59,6 +60,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e);	/* lo
 void inventory_free(struct inventory *inv);		/* lets go of the VMs; ends none */
 const struct vm_spec *machine_built(const struct machine *m);	/* what runs or would run now: as started, or as wanted */
 bool machine_stands(const struct machine *m);	/* it runs, or is suspended: what it was started with goes on to be that */
+void inventory_publish(struct machine *m);	/* the event vm.changed; and when it is off, its row knows that */
 void machine_forget_memory(struct machine *m);	/* in memory, behind the commit */
 struct machine *inventory_get(const struct inventory *inv, const char *id_or_name);
 struct machine *inventory_find(const struct req *r, struct err *e);	/* by the request's {vm}; ERR_NOT_FOUND */

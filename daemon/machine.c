@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "agent.h"
 #include <string.h>
+#include "crash.h"
 #include "event.h"
 #include "inventory.h"
 #include "machine_hot.h"
@@ -104,7 +105,7 @@ static const struct field status_rows[] = {
 	STATUS(host_cpus, F_STR, .flags = FIELD_NULLABLE, .help = "CPUs of the host that it may run on, while it runs"),
 	STATUS(host_cpus_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why those, where not all of them"),
 	STATUS(pid, F_U64, .help = "process of the guest, 0 while off"),
-	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused, degraded or lost"),
+	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused, degraded or lost, or when it is started again after a crash"),
 	STATUS(question, F_OBJECT, .flags = FIELD_NULLABLE, .sub = &question_fields,
 	       .help = "what somebody has to decide before the guest goes on, or null"),
 	STATUS(saved, F_OBJECT, .flags = FIELD_NULLABLE, .sub = &machine_memory_fields, .help = "what a suspended VM has on disk, or null"),
@@ -180,6 +181,7 @@ void machine_free(struct machine *m)
 		free(m->started);
 	}
 	machine_forget_memory(m);
+	crash_free(m);
 	fields_fini(&vm_spec_fields, &m->spec);
 	struct machine_input labels = { .labels = m->labels };
 
@@ -288,7 +290,7 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 	view_place(m, st.host_cpus, place, s);
 	s->pid = (uint64_t)st.pid;
 	s->memory = view_memory(m, &st);
-	s->note = (char *)st.note;
+	s->note = (char *)(crash_note(m) ?: st.note);
 	if (st.question)
 		s->question = (struct question_view){ .id = st.question->id, .since = st.question->since_usec,
 			.device = (char *)st.question->device, .text = (char *)st.question->text,

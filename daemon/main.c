@@ -30,6 +30,7 @@
 #include "networks.h"
 #include "openapi.h"
 #include "settings.h"
+#include "crash.h"
 #include "startup.h"
 #include "stores.h"
 #include "task.h"
@@ -271,6 +272,7 @@ static int serve(struct croft *c, struct err *e)
 	wait_front(c);
 	tell_start(c, password);
 	startup_begin(c);
+	crash_begin(c);
 	demo_begin(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);

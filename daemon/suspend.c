@@ -3,6 +3,7 @@
 #include "launch.h"
 #include "log.h"
 #include "machine_plan.h"
+#include "maintenance.h"
 #include "mem.h"
 #include "memfile.h"
 #include "stores.h"
@@ -272,6 +273,10 @@ static void wake_planned(void *arg, struct vm_launch *l, const struct err *e)
 	if (e) {
 		close_at(&w->fd);
 		task_step_end(t, e);
+	} else if (host_may_start(t->c, &err) < 0) {
+		vm_launch_free(l);
+		close_at(&w->fd);
+		task_step_end(t, &err);
 	} else {
 		l->resumes = true;
 		l->memory = TAKE_FD(w->fd);

@@ -283,6 +283,7 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
+	s->crashed = g->crashed;
 	s->question = g->question.id ? &g->question : NULL;
 	s->host_cpus = g->cpus;
 	s->memory_boot_bytes = g->memory.boot_bytes;

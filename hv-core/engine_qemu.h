@@ -30,6 +30,7 @@ struct guest {
 	enum { NOT_LOADING, LOADING, LOADED, GONE_ON } load;
 	char *note;			/* owned; NULL: nothing to say */
 	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
+	enum vm_why crashed;		/* as in vm_status */
 	struct vm_question question;	/* id 0: none */
 	struct memory memory;
 	int64_t memory_usec;		/* when current_bytes was heard */

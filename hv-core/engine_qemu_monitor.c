@@ -79,12 +79,12 @@ static void ask_blocks(struct guest *g)
 /* ---- what the monitor tells ---- */
 
 /* RunState in QEMU's QAPI schema. What is not here is a pause that will end by itself or by resume. */
-static const struct { const char *status; enum vm_event seen; const char *note; } run_states[] = {
+static const struct { const char *status; enum vm_event seen; const char *note; enum vm_why crashed; } run_states[] = {
 	{ "running", VM_SAW_RUNNING, NULL },
 	{ "shutdown", VM_SAW_GUEST_END, NULL },
 	{ "io-error", VM_SAW_PAUSED, "a disk failed or is full; resume it when that is repaired" },
-	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked" },
-	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further" },
+	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked", VM_WHY_GUEST_PANIC },
+	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further", VM_WHY_CRASHED },
 	{ "watchdog", VM_SAW_PAUSED, "the guest's watchdog expired" },
 	{ "suspended", VM_SAW_PAUSED, "the guest sleeps" },
 	{ "postmigrate", VM_SAW_PAUSED, "its memory was saved, but it was not suspended; resume it" },
@@ -110,6 +110,7 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 		if (strcmp(status, run_states[i].status))
 			continue;
 		seen = run_states[i].seen;
+		g->crashed = run_states[i].crashed;
 		if (run_states[i].note && !g->note)	/* an event has told it better */
 			note(g, run_states[i].note);
 	}
@@ -197,7 +198,23 @@ static void on_port(struct guest *g, json_t *data)
 
 static void on_panic(struct guest *g, json_t *data)
 {
+	const char *action = json_string_value(json_object_get(data, "action"));
+
 	note(g, "the guest's kernel panicked");
+	if (action && !strcmp(action, "pause"))
+		g->crashed = VM_WHY_GUEST_PANIC;
+}
+
+/* The event does not say why. */
+static void on_stop(struct guest *g, json_t *data)
+{
+	if (!g->crashed && !g->saving)
+		guest_ask_status(g);
+}
+
+static void on_reset(struct guest *g, json_t *data)
+{
+	g->crashed = VM_WHY_NEVER;
 }
 
 static void on_migration(struct guest *g, json_t *data)
@@ -212,6 +229,7 @@ static void on_resume(struct guest *g, json_t *data)
 {
 	note(g, NULL);
 	g->question.id = 0;
+	g->crashed = VM_WHY_NEVER;
 }
 
 /* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. quiet:
@@ -222,9 +240,9 @@ static const struct {
 	void (*fn)(struct guest *g, json_t *data);
 	bool quiet;
 } events[] = {
-	{ "STOP", VM_SAW_PAUSED, NULL },
+	{ "STOP", VM_SAW_PAUSED, on_stop },
 	{ "RESUME", VM_SAW_RUNNING, on_resume },
-	{ "RESET", VM_SAW_RESET, NULL },
+	{ "RESET", VM_SAW_RESET, on_reset },
 	{ "POWERDOWN", VM_SAW_TOLD, NULL },
 	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
 	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },

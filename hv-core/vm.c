@@ -277,6 +277,14 @@ int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return end(vm, VM_WHY_POWEROFF, done, arg, e);
 }
 
+int vm_end_crashed(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	struct vm_status st;
+
+	vm_status(vm, &st);
+	return end(vm, st.crashed, done, arg, e);
+}
+
 int vm_suspend(struct vm *vm, int fd, void (*progress)(void *arg, uint64_t done, uint64_t all), vm_done done, void *arg,
 	       struct err *e)
 {

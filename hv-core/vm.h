@@ -125,6 +125,7 @@ struct vm_status {
 	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
+	enum vm_why crashed;		/* GUEST_PANIC, CRASHED: it stands still, and cannot go on; NEVER: it can */
 	const struct vm_question *question;	/* NULL: none; borrowed until the next change */
 	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
 	uint64_t memory_boot_bytes, memory_bytes;	/* started with, the guest has now; 0: not known, or off */
@@ -195,6 +196,7 @@ int vm_reset(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_resume(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: it is gone */
+int vm_end_crashed(struct vm *vm, vm_done done, void *arg, struct err *e);	/* the same; it ends by what .crashed says */
 /* Stop the guest and write its memory and devices to @fd, a new file (owned, also on failure; -1 for the sim). done:
  * all is written, nothing of it synced, and the guest stands still: suspending. Then make it durable and vm_put_away(),
  * or vm_suspend_cancel() and vm_resume(). @progress (may be NULL): bytes written of so many, now and then. */

@@ -17,4 +17,5 @@ def upload(api):
 
 
 def config(**more):
-    return {"firmware": "kernel", "kernel": {"image": "[local] tiny.bin"}, "memory_bytes": 64 << 20, "display": "none", **more}
+    return {"firmware": "kernel", "kernel": {"image": "[local] tiny.bin"}, "memory_bytes": 64 << 20, "display": "none",
+            "on_crash": "off", **more}      # a test that kills it means it
