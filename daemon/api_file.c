@@ -124,10 +124,11 @@ static int check_off(const struct croft *c, const struct store *s, const char *p
 	for (size_t i = 0; i < inventory_len(c->inv); i++) {
 		const struct machine *m = inventory_at(c->inv, i);
 
-		if (!m->vm || !vm_state_alive(vm_state(m->vm)) || !in_folder(m, s, path))
+		if (!machine_stands(m) || !in_folder(m, s, path))
 			continue;
 		fail(e, ERR_STATE, "[%s] %s is in use: %s is %s", s->ds->name, path, m->name, vm_state_names[vm_state(m->vm)]);
-		return err_hint(e, "vmctl shutdown %s first", m->name);
+		return err_hint(e, vm_state(m->vm) == VM_SUSPENDED ? "start %s, or discard its memory, first" : "vmctl shutdown %s first",
+				m->name);
 	}
 	return 0;
 }

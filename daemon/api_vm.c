@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "agent.h"
+#include "crash.h"
 #include "event.h"
 #include "file.h"
 #include "machine_check.h"
@@ -259,7 +260,8 @@ static void no_such_ask(struct machine *m, const char *what, struct err *e)
 {
 	static const struct { enum vm_event ask; const char *verb; } verbs[] = {
 		{ VM_ASK_START, "start" }, { VM_ASK_SHUTDOWN, "shutdown" }, { VM_ASK_SHUTDOWN, "reboot" }, { VM_ASK_RESET, "reset" },
-		{ VM_ASK_PAUSE, "pause" }, { VM_ASK_RESUME, "resume" }, { VM_ASK_POWEROFF, "poweroff" },
+		{ VM_ASK_PAUSE, "pause" }, { VM_ASK_RESUME, "resume" }, { VM_ASK_SUSPEND, "suspend" }, { VM_ASK_DISCARD, "discard" },
+		{ VM_ASK_POWEROFF, "poweroff" },
 	};
 	char can[100] = "";
 
@@ -298,22 +300,30 @@ static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask
 	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = machine_hold(r)))
 		return;
 	m->claim.held = false;		/* from here on the task holds it */
-	if (!vm_can(m->vm, ask))
+	if (!vm_can(m->vm, ask) && !(kind == &task_vm_poweroff && crash_waits(m)))
 		no_such_ask(m, what, &e);
-	else if (kind == &task_vm_start || kind == &task_vm_reboot)
+	else if (kind == &task_vm_start || kind == &task_vm_wake || kind == &task_vm_reboot)
 		host_may_start(r->c, &e);
 	if (e.code) {
 		req_fail(r, &e);
 		return;
 	}
+	crash_stop(m);
 	json_t *args = json_object();
 
 	if (r->in && r->route->in == &shutdown_fields)
 		json_object_set_new(args, "timeout_s", json_integer((json_int_t)((struct shutdown_input *)r->in)->timeout_s));
+	if (kind == &task_vm_suspend)
+		json_object_set_new(args, "paused", json_boolean(vm_state(m->vm) == VM_PAUSED));
 	task_begin(r->c, r, NULL, kind, m, args);
 }
 
-static void api_start(struct req *r) { begin(r, &task_vm_start, VM_ASK_START, "be started"); }
+static void api_start(struct req *r)
+{
+	begin(r, task_start_kind(inventory_get(r->c->inv, r->param[0])), VM_ASK_START, "be started");
+}
+static void api_suspend(struct req *r) { begin(r, &task_vm_suspend, VM_ASK_SUSPEND, "be suspended"); }
+static void api_discard(struct req *r) { begin(r, &task_vm_discard, VM_ASK_DISCARD, "lose a saved memory"); }
 static void api_shutdown(struct req *r) { begin(r, &task_vm_shutdown, VM_ASK_SHUTDOWN, "be shut down"); }
 static void api_reboot(struct req *r) { begin(r, &task_vm_reboot, VM_ASK_SHUTDOWN, "be rebooted"); }
 static void api_reset(struct req *r) { begin(r, &task_vm_reset, VM_ASK_RESET, "be reset"); }
@@ -426,7 +436,7 @@ const struct route routes_vm[] = {
 	  "change a VM" },
 	{ "DELETE", VM, "vm_delete", PERM_VM_DELETE, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_NO_CONTENT, NULL, NULL, NULL, api_delete,
 	  "delete a VM that is off, with its disks" },
-	ASK("start", api_start, "power on"),
+	ASK("start", api_start, "power on; a suspended VM goes on where it was"),
 	{ "POST", VM "/shutdown", "vm_shutdown", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &shutdown_fields,
 	  &machine_fields, NULL, api_shutdown, "ask the guest to shut down, and wait until it has" },
 	{ "POST", VM "/reboot", "vm_reboot", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &shutdown_fields,
@@ -435,6 +445,8 @@ const struct route routes_vm[] = {
 	ASK("poweroff", api_poweroff, "power off at once"),
 	ASK("pause", api_pause, "stop the guest's CPUs"),
 	ASK("resume", api_resume, "let a paused guest go on"),
+	ASK("suspend", api_suspend, "save the guest's memory to the VM's folder and end its process; start goes on from there"),
+	ASK("discard", api_discard, "throw the saved memory of a suspended VM away: it is off then, as after a power cut"),
 	{ "POST", VM "/answer", "vm_answer", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, &answer_fields, &machine_fields, NULL, api_answer,
 	  "answer the question of a VM whose disk is full or failing" },
 	{ "POST", VM "/guest/freeze", "vm_freeze", PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH | ROUTE_OPTIONAL, &freeze_fields,

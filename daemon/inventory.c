@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "crash.h"
 #include "file.h"
 #include "inventory.h"
 #include "keeper.h"
@@ -14,6 +15,7 @@
 #include "orphans.h"
 #include "run.h"
 #include "scope.h"
+#include "suspend.h"
 #include "task.h"
 #include "text.h"
 #include "usb.h"
@@ -247,29 +249,40 @@ static void on_state(struct machine *m)
 	m->state_seen = (uint8_t)now;
 	if (now != was && (now == VM_RUNNING || now == VM_PAUSED))
 		machine_hot(m, was != VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING);
-	else if (now == VM_OFF)
+	else if (now == VM_OFF || now == VM_SUSPENDED)
 		machine_hot_forget(m);
 }
 
-/* One vm.changed: an event and, where it is off now, its row. */
-static void tell(struct machine *m)
+static bool is_listed(const struct machine *m)
 {
-	struct croft *c = m->c;
+	return m->c->inv && !m->c->stopping && inventory_get(m->c->inv, m->id) == m;
+}
+
+void inventory_publish(struct machine *m)
+{
+	const char *json;
+	struct change *ch;
 	size_t n;
 
-	m->to_tell = false;
-	if (!c->inv || c->stopping || inventory_get(c->inv, m->id) != m)
+	machine_changed(m);
+	if (!is_listed(m))
 		return;
-	const char *json = machine_json(m, &n);
-	struct change *ch = change_new(c, NULL);
-
+	json = machine_json(m, &n);
+	ch = change_new(m->c, NULL);
 	buf_add(change_event(ch, "vm.changed", m->id), json, n);
-	if (vm_state(m->vm) == VM_OFF) {
+	if (vm_state(m->vm) == VM_OFF && !crash_waits(m)) {	/* one that waits shall run: the next croftd sees to it */
 		ch->work = ended_work;
 		ch->arg = xstrdup(m->id);
 		ch->fini = ended_fini;
 	}
 	change_run(ch);
+}
+
+/* One vm.changed: an event and, where it is off now, its row. */
+static void tell(struct machine *m)
+{
+	m->to_tell = false;
+	inventory_publish(m);
 }
 
 static void on_tell(void *arg) { tell(arg); }
@@ -292,11 +305,17 @@ static void on_change(struct vm *vm, void *owner)
 	struct machine *m = owner;
 	struct croft *c = m->c;
 
-	if (!vm_state_alive(vm_state(vm)) && m->started) {
+	if (vm_state(vm) == VM_OFF && m->memory) {
+		vm_saved(vm);		/* comes back here */
+		return;
+	}
+	if (vm_state(vm) == VM_OFF && m->started) {
 		fields_fini(&vm_spec_fields, m->started);
 		free(TAKE(m->started));
 	}
 	machine_changed(m);
+	if (is_listed(m))
+		crash_changed(m);
 	on_state(m);
 	usb_vm_changed(m);
 	if (m->task && m->task->vm_changed)
@@ -304,7 +323,7 @@ static void on_change(struct vm *vm, void *owner)
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)
 		claim_drop(&m->claim);	/* who waited for it to be attached */
 	inventory_tell(m);
-	if (!c->inv || inventory_get(c->inv, m->id) != m)
+	if (!is_listed(m))
 		return;
 	int64_t wait = m->to_tell && vm_state(vm) != VM_OFF ? 0 : may_tell(m);
 
@@ -376,6 +395,21 @@ void inventory_limits(struct machine *m)
 
 struct loading { struct db_job job; struct inventory *inv; };
 
+static void on_loaded(struct vm *vm, void *owner) { suspend_loaded(owner); }
+
+static void load_memory(struct machine *m, const char *text)
+{
+	struct err e = {};
+	json_t *j = text ? json_parse(text, strlen(text), 1 << 16, &e) : NULL;
+
+	if (!text)
+		return;
+	m->memory = xnew(machine_memory);
+	if ((!j || fields_decode(&machine_memory_fields, j, FIELDS_STORED, m->memory, &e) < 0) && !m->invalid)
+		m->invalid = xasprintf("its row in the database does not tell what its saved memory is: %s", e.msg);
+	json_decref(j);
+}
+
 static void load_row(struct inventory *inv, struct db_rows *q)
 {
 	struct machine *m = machine_new(inv->c);
@@ -406,6 +440,7 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 			free(TAKE(m->started));
 		json_decref(j);
 	}
+	load_memory(m, db_text(q, 9));
 	inventory_add(inv, m);
 	m->was_on = started != NULL;
 }
@@ -414,7 +449,7 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct inventory *inv = ((struct loading *)j)->inv;
 	struct db_rows *q;
-	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config FROM vms"
+	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config, memory FROM vms"
 			 " ORDER BY name", NULL);
 
 	while (r >= 0 && (r = db_next(q, e)) > 0)
@@ -441,6 +476,7 @@ static void found(void *arg, const struct run_folder *r)
 		if (vm_attach(m->vm, NULL, NULL, &e) < 0)
 			log_error("VM %s runs but cannot be attached: %s", m->name, e.msg);
 	} else {
+		m->was_on &= r->state == RUN_ENDED;	/* it ended with the host: that is the policy of the host's start */
 		vm_last_from_run(r, &last);
 		vm_set_last(m->vm, &last);
 	}
@@ -455,7 +491,9 @@ static void tell_lost(const struct inventory *inv)
 					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
 		struct vm_status st;
 
-		if (!m->was_on || !m->vm || vm_state_alive(vm_state(m->vm)))
+		if (m->memory && m->vm && vm_state(m->vm) == VM_OFF)
+			vm_saved(m->vm);
+		if (!m->was_on || !m->vm || m->memory || vm_state_alive(vm_state(m->vm)))
 			continue;
 		vm_status(m->vm, &st);
 		if (st.last->why == VM_WHY_NEVER)
@@ -478,7 +516,7 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	inv->house = (struct keeper_house){ .ev = c->ev, .run_fd = fd, .shim = inv->shim, .version = CROFT_VERSION,
 					    .shim_uid = c->shim_uid, .shim_gid = c->shim_gid };
 	struct vms_how how = { .ev = c->ev, .house = &inv->house, .on_change = on_change, .on_newer = on_newer,
-			       .on_unplugged = on_unplugged, .on_parked = on_parked };
+			       .on_unplugged = on_unplugged, .on_parked = on_parked, .on_loaded = on_loaded };
 
 	inv->vms = vms_new(&how);
 	int r = db_now(c->db, &l.job, load_work, e);

@@ -13,6 +13,15 @@
 
 struct task;
 
+/* The memory of a suspended VM, in the file memory.croft of its folder. While a row has it, the guest that it was saved
+ * from has not run on: it is written after the save, and erased before the guest runs. */
+struct machine_memory {
+	uint64_t bytes;			/* 0: a simulated one's */
+	int64_t saved_usec;
+	char *qemu, *accel, *sha256;	/* what alone can load it; of the file */
+};
+extern const struct fields machine_memory_fields;
+
 struct machine {
 	struct croft *c;
 	char id[37];
@@ -24,6 +33,8 @@ struct machine {
 	struct vm_spec *started;	/* owned: what it was started with, where that is something else; or NULL */
 	char *folder;			/* owned: "[local] name" */
 	int64_t created_usec;
+	struct machine_memory *memory;	/* owned; or NULL */
+	struct crash *crash;		/* owned; NULL: it has not crashed. crash.h */
 	bool was_on;			/* when croftd or the host went down */
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
@@ -54,6 +65,10 @@ extern const char *const machine_answers[];		/* NULL-terminated, indexed by mach
 
 int inventory_new(struct croft *c, struct inventory **ret, struct err *e);	/* loads all rows */
 void inventory_free(struct inventory *inv);		/* lets go of the VMs; ends none */
+const struct vm_spec *machine_built(const struct machine *m);	/* what runs or would run now: as started, or as wanted */
+bool machine_stands(const struct machine *m);	/* it runs, or is suspended: what it was started with goes on to be that */
+void inventory_publish(struct machine *m);	/* the event vm.changed; and when it is off, its row knows that */
+void machine_forget_memory(struct machine *m);	/* in memory, behind the commit */
 struct machine *inventory_get(const struct inventory *inv, const char *id_or_name);
 struct machine *inventory_find(const struct req *r, struct err *e);	/* by the request's {vm}; ERR_NOT_FOUND */
 size_t inventory_len(const struct inventory *inv);

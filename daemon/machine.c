@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "agent.h"
 #include <string.h>
+#include "crash.h"
 #include "event.h"
 #include "inventory.h"
 #include "machine_hot.h"
@@ -16,6 +17,18 @@ struct end_view { int why; int64_t when; char *message, *explanation; uint64_t s
 struct choice_view { int choice; char *help; };
 struct question_view { uint64_t id; int64_t since; char *device, *text; struct field_vec choices; };
 struct memory_view { uint64_t boot_bytes, current_bytes, wanted_bytes; int64_t as_of; };
+#define SAVED(f, m, t, ...) { .name = f, .type = t, .off = offsetof(struct machine_memory, m), __VA_ARGS__ }
+static const struct field saved_rows[] = {
+	SAVED("bytes", bytes, F_U64, .help = "size of the file"),
+	SAVED("saved", saved_usec, F_TIME, .help = "when it was saved"),
+	SAVED("qemu", qemu, F_STR, .help = "the version of QEMU that saved it, and that alone loads it"),
+	SAVED("accel", accel, F_STR, .help = "what ran the guest: kvm or tcg"),
+	SAVED("sha256", sha256, F_STR, .help = "of the file"),
+	{}
+};
+const struct fields machine_memory_fields = { "VmSaved", sizeof(struct machine_memory), saved_rows,
+	"the memory of a suspended VM, the file memory.croft in its folder" };
+
 struct status_view {
 	int state;
 	int64_t since, as_of;
@@ -24,6 +37,7 @@ struct status_view {
 	struct question_view question;
 	struct memory_view memory;
 	struct field_vec usb;		/* of struct usb_status, texts borrowed */
+	struct machine_memory saved;
 	struct end_view last_end;
 	struct agent_facts guest;	/* borrowed */
 };
@@ -93,9 +107,10 @@ static const struct field status_rows[] = {
 	STATUS(host_cpus, F_STR, .flags = FIELD_NULLABLE, .help = "CPUs of the host that it may run on, while it runs"),
 	STATUS(host_cpus_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why those, where not all of them"),
 	STATUS(pid, F_U64, .help = "process of the guest, 0 while off"),
-	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused, degraded or lost"),
+	STATUS(note, F_STR, .flags = FIELD_NULLABLE, .help = "why it is paused, degraded or lost, or when it is started again after a crash"),
 	STATUS(question, F_OBJECT, .flags = FIELD_NULLABLE, .sub = &question_fields,
 	       .help = "what somebody has to decide before the guest goes on, or null"),
+	STATUS(saved, F_OBJECT, .flags = FIELD_NULLABLE, .sub = &machine_memory_fields, .help = "what a suspended VM has on disk, or null"),
 	STATUS(task, F_U64, .help = "the task that holds the VM, or 0; an event tells it when it begins (task.created)"),
 	STATUS(problem, F_STR, .flags = FIELD_NULLABLE, .help = "why the VM cannot be used, or null"),
 	STATUS(usb, F_LIST, .sub = &usb_status_fields, .help = "its USB devices of the host as they are"),
@@ -172,6 +187,8 @@ void machine_free(struct machine *m)
 		fields_fini(&vm_spec_fields, m->started);
 		free(m->started);
 	}
+	machine_forget_memory(m);
+	crash_free(m);
 	fields_fini(&vm_spec_fields, &m->spec);
 	struct machine_input labels = { .labels = m->labels };
 
@@ -181,6 +198,24 @@ void machine_free(struct machine *m)
 	free(m->invalid);
 	free(m->json);
 	free(m);
+}
+
+void machine_forget_memory(struct machine *m)
+{
+	if (!m->memory)
+		return;
+	fields_fini(&machine_memory_fields, m->memory);
+	free(TAKE(m->memory));
+}
+
+bool machine_stands(const struct machine *m)
+{
+	return m->vm && vm_state(m->vm) != VM_OFF;
+}
+
+const struct vm_spec *machine_built(const struct machine *m)
+{
+	return m->started && machine_stands(m) ? m->started : &m->spec;
 }
 
 static void add_pending(void *arg, const char *pointer, const struct field *row)
@@ -217,7 +252,7 @@ static void free_reasons(struct machine_view *v)
 /* @place: room for the sentence. */
 static void view_place(const struct machine *m, const char *cpus, struct vm_place *place, struct status_view *s)
 {
-	const struct vm_spec *spec = m->started ?: &m->spec;
+	const struct vm_spec *spec = machine_built(m);
 
 	s->host_cpus = (char *)cpus;
 	if (!cpus || spec->engine != VM_ENGINE_QEMU)
@@ -245,6 +280,8 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 
 	s->task = m->task && !task_ending(m->task) ? m->task->id : 0;
 	s->problem = m->invalid;
+	if (m->memory)
+		s->saved = *m->memory;
 	if (!m->vm)
 		return;
 	s->guest = *vm_agent_facts(m->vm);
@@ -261,7 +298,7 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 	s->pid = (uint64_t)st.pid;
 	s->memory = view_memory(m, &st);
 	usb_view(m, &s->usb);
-	s->note = (char *)st.note;
+	s->note = (char *)(crash_note(m) ?: st.note);
 	if (st.question)
 		s->question = (struct question_view){ .id = st.question->id, .since = st.question->since_usec,
 			.device = (char *)st.question->device, .text = (char *)st.question->text,
@@ -281,7 +318,7 @@ void machine_write(const struct machine *m, const struct machine *as, struct buf
 	v = (struct machine_view){ .id = (char *)as->id, .name = as->name, .folder = as->folder, .revision = as->revision,
 				   .created = as->created_usec, .labels = as->labels, .config = as->spec };
 	view_status(m, &place, &v.status);
-	if (m->started && m->vm && vm_state_alive(vm_state(m->vm)))
+	if (m->started && machine_stands(m))
 		fields_diff(&vm_spec_fields, m->started, &as->spec, add_pending, &v.pending);
 	add_reasons(m, &v);
 	fields_encode(&machine_fields, &v, &w, NULL);

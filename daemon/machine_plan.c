@@ -17,6 +17,7 @@
 struct plan {
 	struct job job;			/* the check of what was opened */
 	struct machine *m;
+	const struct vm_spec *spec;	/* as it is wanted; of a suspended VM as it was started */
 	struct vm_launch *l;
 	size_t at;			/* index of the descriptor that is being made */
 	int fd;
@@ -43,7 +44,7 @@ static void *named(const struct field_vec *v, size_t size, const char *name) { r
 
 static const char *path_of(const struct plan *p, const struct argv_fd *f, char vars[DSPATH_TEXT])
 {
-	struct vm_spec *s = &p->m->spec;
+	const struct vm_spec *s = p->spec;
 	struct vm_disk *d;
 	struct vm_cdrom *cd;
 
@@ -84,7 +85,7 @@ static int check_work(struct job *j, struct err *e)
 {
 	struct plan *p = (struct plan *)j;
 	const struct argv_fd *f = &p->l->argv.fds[p->at];
-	const struct vm_disk *d = f->what == ARGV_FD_DISK ? named(&p->m->spec.disks, sizeof *d, f->name) : NULL;
+	const struct vm_disk *d = f->what == ARGV_FD_DISK ? named(&p->spec->disks, sizeof *d, f->name) : NULL;
 
 	switch (f->what) {
 	case ARGV_FD_KERNEL: case ARGV_FD_INITRD: {
@@ -148,9 +149,10 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 static int build(struct plan *p, struct err *e)
 {
 	const struct machine *m = p->m;
-	struct vm_plan plan = { .uuid = m->id, .name = m->name, .vars_cluster_bytes = p->vars_cluster_bytes };
+	struct vm_plan plan = { .uuid = m->id, .name = m->name, .vars_cluster_bytes = p->vars_cluster_bytes,
+				.resumes = m->memory != NULL };
 	struct argv a = {};
-	int r = machine_at_config(e, argv_build(&m->spec, &m->c->host, &plan, &a, e));
+	int r = machine_at_config(e, argv_build(p->spec, &m->c->host, &plan, &a, e));
 
 	if (r < 0)
 		return r;
@@ -205,9 +207,9 @@ static void begin(void *arg)
 		p->l->fds[i] = -1;
 	p->l->uid = p->l->gid = m->uid;
 	p->l->qemu_version = m->c->host.qemu.version;
-	vm_place(&m->spec, &m->c->host, &place);
+	vm_place(p->spec, &m->c->host, &place);
 	p->l->cpus = place.cpus;
-	p->l->kvm = vm_spec_accel(&m->spec, &m->c->host) == VM_ACCEL_KVM;
+	p->l->kvm = vm_spec_accel(p->spec, &m->c->host) == VM_ACCEL_KVM;
 	next(p);
 }
 
@@ -216,6 +218,7 @@ void machine_plan(struct machine *m, void (*done)(void *arg, struct vm_launch *l
 	struct plan *p = xnew(plan);
 
 	p->m = m;
+	p->spec = machine_built(m);
 	p->fd = -1;
 	p->l = xnew(vm_launch);
 	p->done = done;

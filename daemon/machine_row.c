@@ -92,7 +92,7 @@ static void change_apply(struct change *ch)
 	struct machine_input old = { .labels = m->labels };
 	bool limits = m->spec.cpu_weight != p->as.spec.cpu_weight || m->spec.cpu_limit_percent != p->as.spec.cpu_limit_percent;
 
-	if (m->vm && vm_state_alive(vm_state(m->vm)) && !m->started) {
+	if (machine_stands(m) && !m->started) {
 		m->started = xcalloc(1, sizeof *m->started);
 		*m->started = m->spec;		/* what it was started with goes on to be that */
 	} else {
@@ -141,7 +141,7 @@ void machine_row_change(struct machine *m, struct machine *as, struct req *r, vo
 	ch->fini = change_fini;
 	ch->status = 200;
 	ch->revision = as->revision;
-	if (!kept && m->vm && vm_state_alive(vm_state(m->vm)))
+	if (!kept && machine_stands(m))
 		m->started = &m->spec;		/* for the text only: what becomes pending */
 	machine_write(m, &p->as, &ch->answer);
 	m->started = kept;

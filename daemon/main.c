@@ -33,6 +33,7 @@
 #include "openapi.h"
 #include "rebuild.h"
 #include "settings.h"
+#include "crash.h"
 #include "startup.h"
 #include "stores.h"
 #include "task.h"
@@ -282,6 +283,7 @@ static int serve(struct croft *c, struct err *e)
 	wait_front(c);
 	tell_start(c, password);
 	startup_begin(c);
+	crash_begin(c);
 	rebuild_begin(c, demo_begin);
 	machine_mirror_all(c);
 	doctor_sweep(c);

@@ -39,5 +39,8 @@ const char *const schema_migrations[] = {
 
 	"CREATE TABLE uploads (id TEXT PRIMARY KEY, user TEXT NOT NULL, target TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,"
 	" digest TEXT, durable INTEGER NOT NULL, created INTEGER NOT NULL) STRICT;",
+
+	/* 2: of a suspended VM: what its saved memory is (machine_memory_fields) */
+	"ALTER TABLE vms ADD COLUMN memory TEXT;",
 	NULL
 };

@@ -149,7 +149,7 @@ static void want(struct startup *s, struct starter *v, struct machine *m, int64_
 	}
 	s->starting++;
 	v->phase = STARTS;
-	task_begin(s->t->c, NULL, NULL, &task_vm_start, m, json_object());
+	task_begin(s->t->c, NULL, NULL, task_start_kind(m), m, json_object());
 }
 
 static void open_gate(struct startup *s, struct starter *v, struct machine *m, int64_t now)
@@ -199,7 +199,7 @@ static void gate(struct startup *s, struct starter *v, struct machine *m, int64_
 
 static bool starts(const struct machine *m)
 {
-	return m->task && (m->task->kind == &task_vm_start || m->task->kind == &task_vm_reboot);
+	return m->task && (m->task->kind == &task_vm_start || m->task->kind == &task_vm_wake || m->task->kind == &task_vm_reboot);
 }
 
 static void look(struct startup *s, struct starter *v, struct machine *m, int64_t now)

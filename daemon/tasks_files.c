@@ -6,6 +6,7 @@
 #include "mem.h"
 #include "run.h"
 #include "stores.h"
+#include "suspend.h"
 #include "tasks_disk.h"
 #include "tasks_vm.h"
 #include "text.h"
@@ -411,8 +412,11 @@ static void run_clear(struct task *t)
 	lane_run(stores_at(t->c, 0)->ds->lane, &cl->job, clear_work, clear_done);
 }
 
+static void memory_delete(struct task *t) { suspend_remove(t->vm, step_done, t); }
+
 static const struct step delete_steps[] = {
 	{ "clear the run folder", run_clear, NULL, 1, STEP_REDO, is_real },
+	{ "delete a saved memory", memory_delete, NULL, 1, STEP_REDO, has_folder },
 	{ "delete the disks", disks_delete, NULL, 5, STEP_REDO, has_folder },
 	{ "delete the folder", folder_delete, NULL, 1, STEP_REDO, has_folder },
 	{}

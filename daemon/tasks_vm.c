@@ -7,6 +7,7 @@
 #include "maintenance.h"
 #include "mem.h"
 #include "startup.h"
+#include "suspend.h"
 #include "task.h"
 #include "tasks_disk.h"
 #include "tasks_vm.h"
@@ -66,6 +67,9 @@ static void start_run(struct task *t)
 	/* After a crash of croftd the step is done again: it may have come up all the same. */
 	if (vm_state(t->vm->vm) == VM_LOST) {
 		fail(&e, ERR_STATE, "something holds the lock of %s, and it is not known what", t->vm->name);
+		task_step_end(t, &e);
+	} else if (t->vm->memory) {		/* its disks belong to that memory */
+		fail(&e, ERR_STATE, "%s is suspended: it goes on, or its memory is discarded first", t->vm->name);
 		task_step_end(t, &e);
 	} else if (vm_state_alive(vm_state(t->vm->vm)))
 		task_step_end(t, NULL);
@@ -193,7 +197,23 @@ static void poweroff_run(struct task *t)
 }
 static void reset_run(struct task *t) { ask(t, vm_reset, step_done); }
 static void pause_run(struct task *t) { ask(t, vm_pause, step_done); }
-static void resume_run(struct task *t) { ask(t, vm_resume, step_done); }
+
+static void resume_forgot(void *arg, const struct err *e)
+{
+	if (e)
+		task_step_end(arg, e);
+	else
+		ask(arg, vm_resume, step_done);
+}
+
+/* One whose suspend has failed half-way: what was saved of it is nothing any more, and then it runs. */
+static void resume_run(struct task *t)
+{
+	if (t->vm->memory || vm_state(t->vm->vm) == VM_SUSPENDING)
+		suspend_forget(t->vm, resume_forgot, t);
+	else
+		ask(t, vm_resume, step_done);
+}
 
 static const struct step poweroff_steps[] = { { "power off", poweroff_run, NULL, 1, STEP_REDO }, {} };
 static const struct step reset_steps[] = { { "reset", reset_run, NULL, 1, STEP_INTERRUPT }, {} };
@@ -227,6 +247,7 @@ const struct task_kind task_vm_set_time = { "vm.set-time", set_time_steps };
 
 const struct task_kind *const task_kinds[] = {
 	&task_vm_create, &task_vm_delete, &task_vm_start, &task_vm_shutdown, &task_vm_reboot, &task_vm_poweroff, &task_vm_reset,
-	&task_vm_pause, &task_vm_resume, &task_vm_freeze, &task_vm_thaw, &task_vm_set_time, &task_vm_disk_add,
-	&task_vm_disk_remove, &task_vm_disk_grow, &task_host_autostart, &task_host_maintenance, &task_host_restore, NULL
+	&task_vm_pause, &task_vm_resume, &task_vm_suspend, &task_vm_wake, &task_vm_discard, &task_vm_freeze, &task_vm_thaw,
+	&task_vm_set_time, &task_vm_disk_add, &task_vm_disk_remove, &task_vm_disk_grow, &task_host_autostart,
+	&task_host_maintenance, &task_host_restore, NULL
 };

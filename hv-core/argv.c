@@ -8,7 +8,8 @@
 #include "memory.h"
 #include "text.h"
 
-/* Device numbers on pcie.0 of what every VM has. Function 0 of 6 is the balloon, 1 the memory that can be plugged in. */
+/* Device numbers on pcie.0 of what every VM has. Function 0 of 6 is the balloon, 1 the memory that can be plugged in,
+ * 2 tells of a panic. */
 enum { SLOT_RNG = 1, SLOT_GPU = 2, SLOT_XHCI = 3, SLOT_SCSI = 4, SLOT_VSERIAL = 5, SLOT_MEMORY = 6, SLOT_PORTS = 7 };
 enum { SECTOR = 512 };
 
@@ -415,6 +416,10 @@ static void add_memory(struct argv *a, const struct vm_spec *s, const struct hos
 	jw_bool(&j.w, "free-page-reporting", true);
 	jw_bool(&j.w, "deflate-on-oom", true);
 	json_end(&j, a, "-device");
+	device_begin(&j, "pvpanic-pci", "panic", NULL);
+	jw_str(&j.w, "bus", "pcie.0");
+	jw_strf(&j.w, "addr", "0x%x.2", SLOT_MEMORY);
+	json_end(&j, a, "-device");
 	if (!hot)
 		return;
 	/* Costs nothing until it is plugged in. (reserve=off reads /proc/sys, which QEMU's private root has not.) */
@@ -510,7 +515,12 @@ int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_pl
 	opt(&a, "-uuid", "%s", p->uuid);
 	opt(&a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	opt(&a, "-msg", "timestamp=on");
+	opt(&a, "-action", "panic=pause");	/* croftd decides what follows */
 	add_machine(&a, s, h);
+	if (p->resumes) {
+		opt(&a, "-S", NULL);
+		opt(&a, "-incoming", "defer");
+	}
 	opt(&a, "-display", "none");
 	add_monitors(&a);
 	add_firmware(&a, s, h, p);

@@ -44,6 +44,7 @@ struct argv_fd {
 struct vm_plan {
 	const char *uuid, *name;
 	uint64_t vars_cluster_bytes;	/* of ARGV_FD_FW_VARS; 0: not known, then they cost 64 MiB of memory on QEMU 7 */
+	bool resumes;			/* it waits for a saved memory, by QMP */
 };
 
 struct argv {

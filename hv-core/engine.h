@@ -13,6 +13,7 @@ struct vm_op {			/* something asked, until its done was called */
 	enum vm_event ask;
 	vm_done done;
 	void *arg;
+	void (*progress)(void *arg, uint64_t done, uint64_t all);	/* of a suspend; or NULL */
 	struct timer deadline;
 	struct err err;
 };
@@ -23,11 +24,13 @@ struct engine {
 	int (*start)(struct vm *vm, const struct vm_launch *l, struct err *e);
 	void (*go)(struct vm *vm);			/* may be NULL */
 	int (*attach)(struct vm *vm, struct err *e);	/* ASK_ATTACH; NULL: it has nothing that outlives croftd */
-	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN (@fd owned; else -1): ends with vm_op_end. */
+	/* ASK_SHUTDOWN, ASK_RESET, ASK_PAUSE, ASK_RESUME, ASK_SCREEN and ASK_SUSPEND (@fd owned; else -1): ends with
+	 * vm_op_end. */
 	void (*ask)(struct vm *vm, struct vm_op *op, int fd);
 	/* ASK_CHANGE: vm_change's, @fd owned (-1: none); ends with vm_op_end. */
 	void (*change)(struct vm *vm, struct vm_op *op, const struct hot_step *s, const struct vm_spec *is,
 		       const struct vm_spec *wanted, int fd);
+	void (*cancel)(struct vm *vm);			/* an ASK_SUSPEND, if there is one. May be NULL */
 	void (*kill)(struct vm *vm, enum vm_why why);	/* at once; SAW_END follows */
 	/* vm_usernet of a live VM; NULL: it has none. */
 	int (*usernet)(struct vm *vm, void (*done)(void *arg, const char *text, const struct err *e), void *arg, struct err *e);

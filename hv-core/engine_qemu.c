@@ -5,6 +5,7 @@
  * monitor does. Nothing but vm_poweroff, and a start that never came up, ends a guest. */
 #include "engine_qemu.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include "child.h"
 #include "launch.h"
@@ -57,7 +58,7 @@ static void on_ended(void *arg, const struct vm_end *end)
 	vm_last_from_end(end, &last);
 	if (g->why)
 		last.why = g->why;
-	else if (g->vm->state == VM_STARTING && last.exit_code)
+	else if (g->vm->state == VM_STARTING && last.exit_code && g->load != GONE_ON)
 		last.why = VM_WHY_START_FAILED;
 	if (g->reason)
 		snprintf(last.message, sizeof(last.message), "%s", g->reason);
@@ -98,6 +99,7 @@ static struct guest *guest_new(struct vm *vm)
 	struct guest *g = xnew(guest);
 
 	g->vm = vm;
+	g->load_fd = g->save_fd = -1;
 	vm->run = g;
 	return g;
 }
@@ -105,13 +107,17 @@ static struct guest *guest_new(struct vm *vm)
 static void qemu_detach(struct vm *vm)
 {
 	struct guest *g = TAKE(vm->run);
+	struct err gone;
 
+	fail(&gone, ERR_INTERRUPTED, "VM \"%s\" has ended, or croftd lets go of it, before its memory was saved", vm->name);
 	vm_agent_free(vm);
 	timer_disarm(&g->again);
 	timer_disarm(&g->memory_tell);
+	guest_save_end(g, &gone);
 	qmp_free(TAKE(g->qmp));
 	guest_change_end(g);
 	keeper_free(g->keeper);
+	close_at(&g->load_fd);
 	free(g->note);
 	free(g->cpus);
 	free(g);
@@ -144,6 +150,10 @@ static int qemu_start(struct vm *vm, const struct vm_launch *l, struct err *e)
 	vm_uuid(vm, uuid);
 	g = guest_new(vm);
 	g->want_kvm = l->kvm;
+	if (l->resumes) {
+		g->load_fd = fcntl(l->memory, F_DUPFD_CLOEXEC, 3);
+		g->load = LOADING;
+	}
 	g->keeper = keeper_start(vm->vms->how.house, &k, &keeper_ops, g, e);
 	if (g->keeper)
 		return 0;
@@ -153,7 +163,12 @@ static int qemu_start(struct vm *vm, const struct vm_launch *l, struct err *e)
 
 static void qemu_go(struct vm *vm)
 {
-	keeper_go(((struct guest *)vm->run)->keeper);
+	struct guest *g = vm->run;
+
+	if (g->load == LOADED)
+		guest_go_on(g);
+	else
+		keeper_go(g->keeper);
 }
 
 static struct keeper *attach(struct guest *g, struct err *e)
@@ -272,6 +287,7 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
+	s->crashed = g->crashed;
 	s->question = g->question.id ? &g->question : NULL;
 	s->host_cpus = g->cpus;
 	s->has_usb = g->has_usb;
@@ -351,6 +367,8 @@ static void qemu_ask(struct vm *vm, struct vm_op *op, int fd)
 		close_at(&fd);
 		fail(&op->err, ERR_UNAVAILABLE, "the monitor of VM \"%s\" is being connected again", vm->name);
 		vm_op_end(op, &op->err);
+	} else if (op->ask == VM_ASK_SUSPEND) {
+		guest_save(g, op, fd);
 	} else if (op->ask == VM_ASK_SCREEN) {
 		qmp_call(g->qmp, "getfd", json_pack("{s:o}", "fdname", fd_name(op)), fd, deadline, on_screen_sent, op);
 	} else {
@@ -381,6 +399,11 @@ static int qemu_usernet(struct vm *vm, void (*done)(void *arg, const char *text,
 	return 0;
 }
 
+static void qemu_cancel(struct vm *vm)
+{
+	guest_save_cancel(vm->run);
+}
+
 const struct engine engine_qemu = {
 	.name = "qemu",
 	.start = qemu_start,
@@ -388,6 +411,7 @@ const struct engine engine_qemu = {
 	.attach = qemu_attach,
 	.ask = qemu_ask,
 	.change = guest_change,
+	.cancel = qemu_cancel,
 	.kill = qemu_kill,
 	.usernet = qemu_usernet,
 	.serial = qemu_serial,

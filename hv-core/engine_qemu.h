@@ -21,8 +21,19 @@ struct guest {
 	bool killed;			/* and that is repeated when it could not be done at once */
 	const char *accel;
 	const char *reason;		/* why we ended a start, for last.message; or NULL */
+	struct vm_op *saving;		/* the suspend that is under way */
+	struct timer saved;		/* when its progress is asked for again */
+	unsigned save_at;		/* which of its commands is next */
+	uint64_t moved_bytes;		/* what was written when it was asked last */
+	int64_t moved_usec;		/* (monotonic) when that became more */
+	int save_fd;			/* until QEMU has it */
+	bool cancelled;
+	int load_fd;			/* owned: a saved memory that is still to be loaded; -1: none */
+	char load_problem[200];
+	enum { NOT_LOADING, LOADING, LOADED, GONE_ON } load;
 	char *note;			/* owned; NULL: nothing to say */
 	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
+	enum vm_why crashed;		/* as in vm_status */
 	struct vm_question question;	/* id 0: none */
 	struct vm_plugged plugged[VM_MAX_USB];	/* USB devices of the host; engine_qemu_usb.c */
 	size_t nplugged;
@@ -46,6 +57,14 @@ void guest_change(struct vm *vm, struct vm_op *op, const struct hot_step *s, con
 		  const struct vm_spec *wanted, int fd);
 void guest_unplugged(struct guest *g, json_t *data);	/* DEVICE_DELETED */
 void guest_change_end(struct guest *g);			/* the guest is let go: what is under way ends as interrupted */
+/* Its memory to a file and back (engine_qemu_save.c). */
+void guest_save(struct guest *g, struct vm_op *op, int fd);		/* @fd owned */
+void guest_save_cancel(struct guest *g);
+void guest_save_end(struct guest *g, const struct err *e);	/* NULL: it was written; nothing happens when none is under way */
+void guest_load(struct guest *g);			/* the monitor is up, and it has a memory to load */
+void guest_go_on(struct guest *g);			/* ... which may go on now */
+void guest_migration(struct guest *g, const char *status);	/* what QEMU's event MIGRATION says */
+void guest_saw(struct guest *g, enum vm_event seen);	/* for what cannot be told from what is being done to it */
 void guest_lost(struct guest *g, const char *why);	/* something runs, and it is not known what */
 /* engine_qemu_memory.c */
 void guest_memory_ask(struct guest *g);

@@ -77,14 +77,16 @@ static void ask_blocks(struct guest *g)
 /* ---- what the monitor tells ---- */
 
 /* RunState in QEMU's QAPI schema. What is not here is a pause that will end by itself or by resume. */
-static const struct { const char *status; enum vm_event seen; const char *note; } run_states[] = {
+static const struct { const char *status; enum vm_event seen; const char *note; enum vm_why crashed; } run_states[] = {
 	{ "running", VM_SAW_RUNNING, NULL },
 	{ "shutdown", VM_SAW_GUEST_END, NULL },
 	{ "io-error", VM_SAW_PAUSED, "a disk failed or is full; resume it when that is repaired" },
-	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked" },
-	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further" },
+	{ "guest-panicked", VM_SAW_PAUSED, "the guest's kernel panicked", VM_WHY_GUEST_PANIC },
+	{ "internal-error", VM_SAW_PAUSED, "KVM could not run the guest any further", VM_WHY_CRASHED },
 	{ "watchdog", VM_SAW_PAUSED, "the guest's watchdog expired" },
 	{ "suspended", VM_SAW_PAUSED, "the guest sleeps" },
+	{ "postmigrate", VM_SAW_PAUSED, "its memory was saved, but it was not suspended; resume it" },
+	{ "inmigrate", VM_SAW_PAUSED, "its saved memory was being loaded" },
 };
 
 static void on_status(void *arg, json_t *result, const struct err *e)
@@ -106,6 +108,7 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 		if (strcmp(status, run_states[i].status))
 			continue;
 		seen = run_states[i].seen;
+		g->crashed = run_states[i].crashed;
 		if (run_states[i].note && !g->note)	/* an event has told it better */
 			note(g, run_states[i].note);
 	}
@@ -113,7 +116,7 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 		g->question.id = 0;
 	else
 		ask_blocks(g);
-	vm_saw(g->vm, seen, NULL);
+	guest_saw(g, seen);
 }
 
 void guest_ask_status(struct guest *g)
@@ -155,6 +158,8 @@ static void on_ready(void *arg)
 	struct guest *g = arg;
 
 	qmp_call(g->qmp, "query-chardev", NULL, -1, g->vm->vms->how.answer_usec, on_chardevs, g);
+	if (g->load_fd >= 0)
+		guest_load(g);
 	if (!g->accel)
 		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
 	guest_memory_ask(g);
@@ -192,13 +197,38 @@ static void on_port(struct guest *g, json_t *data)
 
 static void on_panic(struct guest *g, json_t *data)
 {
+	const char *action = json_string_value(json_object_get(data, "action"));
+
 	note(g, "the guest's kernel panicked");
+	if (action && !strcmp(action, "pause"))
+		g->crashed = VM_WHY_GUEST_PANIC;
+}
+
+/* The event does not say why. */
+static void on_stop(struct guest *g, json_t *data)
+{
+	if (!g->crashed && !g->saving)
+		guest_ask_status(g);
+}
+
+static void on_reset(struct guest *g, json_t *data)
+{
+	g->crashed = VM_WHY_NEVER;
+}
+
+static void on_migration(struct guest *g, json_t *data)
+{
+	const char *status = json_string_value(json_object_get(data, "status"));
+
+	if (status)
+		guest_migration(g, status);
 }
 
 static void on_resume(struct guest *g, json_t *data)
 {
 	note(g, NULL);
 	g->question.id = 0;
+	g->crashed = VM_WHY_NEVER;
 }
 
 /* QEMU's events. seen is VM_NEVENTS where the state stays; what SHUTDOWN or a panic means stands in why or note. quiet:
@@ -209,9 +239,9 @@ static const struct {
 	void (*fn)(struct guest *g, json_t *data);
 	bool quiet;
 } events[] = {
-	{ "STOP", VM_SAW_PAUSED, NULL },
+	{ "STOP", VM_SAW_PAUSED, on_stop },
 	{ "RESUME", VM_SAW_RUNNING, on_resume },
-	{ "RESET", VM_SAW_RESET, NULL },
+	{ "RESET", VM_SAW_RESET, on_reset },
 	{ "POWERDOWN", VM_SAW_TOLD, NULL },
 	{ "SHUTDOWN", VM_SAW_GUEST_END, on_shutdown },
 	{ "BLOCK_IO_ERROR", VM_NEVENTS, on_io_error },
@@ -220,6 +250,7 @@ static const struct {
 	{ "DEVICE_DELETED", VM_NEVENTS, guest_unplugged },
 	{ "BALLOON_CHANGE", VM_NEVENTS, guest_memory_ballooned, .quiet = true },
 	{ "MEMORY_DEVICE_SIZE_CHANGE", VM_NEVENTS, guest_memory_plugged, .quiet = true },
+	{ "MIGRATION", VM_NEVENTS, on_migration, .quiet = true },
 };
 
 static void on_event(void *arg, const char *name, json_t *data)
@@ -231,10 +262,10 @@ static void on_event(void *arg, const char *name, json_t *data)
 			continue;
 		if (events[i].fn)
 			events[i].fn(g, data);
-		if (events[i].seen == VM_NEVENTS && !events[i].quiet)
+		if (events[i].seen != VM_NEVENTS)
+			guest_saw(g, events[i].seen);
+		else if (!events[i].quiet)
 			vm_noted(g->vm);
-		else if (events[i].seen != VM_NEVENTS)
-			vm_saw(g->vm, events[i].seen, NULL);
 		return;
 	}
 }
@@ -257,10 +288,13 @@ static void on_monitor_end(void *arg, const char *why)
 {
 	struct guest *g = arg;
 	bool degraded = g->vm->state == VM_DEGRADED;
+	struct err e;
 
 	log_debug("VM %s: monitor: %s", g->vm->name, why);
 	qmp_free(TAKE(g->qmp));
 	timer_disarm(&g->again);
+	fail(&e, ERR_UNAVAILABLE, "QEMU's monitor was lost while the memory of VM \"%s\" was saved", g->vm->name);
+	guest_save_end(g, &e);
 	if (!degraded && g->vm->state != VM_ENDING)	/* degraded: the next round is soon enough */
 		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, guest_on_again, g);
 }

@@ -154,6 +154,10 @@ static void sim_ask(struct vm *vm, struct vm_op *op, int fd)
 	case VM_ASK_RESUME:
 		vm_saw(vm, VM_SAW_RUNNING, NULL);
 		break;
+	case VM_ASK_SUSPEND:		/* there is no memory to be saved */
+		timer_disarm(&sim->soon);
+		vm_saw(vm, VM_SAW_SAVING, NULL);
+		break;
 	default:
 		fail(&e, ERR_UNSUPPORTED, "VM \"%s\" is simulated: it has no screen", vm->name);
 		break;

@@ -11,6 +11,9 @@ struct vm_launch {
 	gid_t gid;
 	const char *qemu_version;	/* borrowed, or NULL */
 	const char *cpus;	/* of the host, that QEMU may run on; NULL: any. Borrowed from the host's facts */
+	int memory;		/* owned, with resumes: the guest's saved memory, from its beginning */
+	uint64_t memory_bytes;	/* of it: the start may take so much longer */
+	bool resumes;		/* the argv waits for a memory (-incoming defer), and for a "cont" behind it */
 	bool kvm;		/* the argv says KVM: the start fails when QEMU says otherwise */
 };
 
@@ -20,6 +23,8 @@ static inline void vm_launch_free(struct vm_launch *l)
 		return;
 	for (size_t i = 0; l->fds && i < l->argv.nfds; i++)
 		close_at(&l->fds[i]);
+	if (l->resumes)
+		close_at(&l->memory);
 	argv_fini(&l->argv);
 	free(l->fds);
 	free(l);

@@ -9,6 +9,7 @@
 enum {
 	POWEROFF_USEC = 15000000,	/* SIGKILL to gone; longer means that the kernel holds it (D state) */
 	ATTACH_USEC = 30000000,		/* the engine has tighter ones for each of its steps */
+	LOAD_BYTES_PER_USEC = 20,	/* of a saved memory; a slower disk is too slow */
 	IGNORED_USEC = 180000000,	/* a guest that did not shut down within this is called running again */
 };
 
@@ -226,7 +227,8 @@ int vm_start(struct vm *vm, struct vm_launch *launch, vm_done done, void *arg, s
 	r = vm->engine->start(vm, l, e);
 	if (r < 0)
 		return r;
-	op_new(vm, VM_ASK_START, done, arg, vm->vms->how.start_usec);
+	op_new(vm, VM_ASK_START, done, arg,
+	       vm->vms->how.start_usec + (l && l->resumes ? l->memory_bytes / LOAD_BYTES_PER_USEC : 0));
 	vm_saw(vm, VM_ASK_START, NULL);
 	return 0;
 }
@@ -253,12 +255,12 @@ int vm_attach(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return 0;
 }
 
-int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e)
+static int end(struct vm *vm, enum vm_why why, vm_done done, void *arg, struct err *e)
 {
 	if (!vm_can(vm, VM_ASK_POWEROFF))
 		return refused(vm, VM_ASK_POWEROFF, e);
 	op_new(vm, VM_ASK_POWEROFF, done, arg, POWEROFF_USEC);
-	vm->engine->kill(vm, VM_WHY_POWEROFF);
+	vm->engine->kill(vm, why);
 	vm_saw(vm, VM_ASK_POWEROFF, NULL);
 	return 0;
 }
@@ -268,6 +270,58 @@ int vm_usernet(struct vm *vm, void (*done)(void *arg, const char *text, const st
 	if (!vm->run || !vm->engine->usernet)
 		return fail(e, ERR_STATE, "VM \"%s\" has no user-mode network right now", vm->name);
 	return vm->engine->usernet(vm, done, arg, e);
+}
+
+int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	return end(vm, VM_WHY_POWEROFF, done, arg, e);
+}
+
+int vm_end_crashed(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	struct vm_status st;
+
+	vm_status(vm, &st);
+	return end(vm, st.crashed, done, arg, e);
+}
+
+int vm_suspend(struct vm *vm, int fd, void (*progress)(void *arg, uint64_t done, uint64_t all), vm_done done, void *arg,
+	       struct err *e)
+{
+	struct vm_op *op;
+
+	if (!vm_can(vm, VM_ASK_SUSPEND)) {
+		close_at(&fd);
+		return refused(vm, VM_ASK_SUSPEND, e);
+	}
+	op = op_new(vm, VM_ASK_SUSPEND, done, arg, 0);
+	op->progress = progress;
+	vm->engine->ask(vm, op, fd);
+	return 0;
+}
+
+void vm_suspend_cancel(struct vm *vm)
+{
+	if (vm->run && vm->engine->cancel)
+		vm->engine->cancel(vm);
+}
+
+int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e)
+{
+	return end(vm, VM_WHY_SUSPENDED, done, arg, e);
+}
+
+void vm_saved(struct vm *vm)
+{
+	vm_saw(vm, VM_SAW_SAVED, NULL);
+}
+
+int vm_discard(struct vm *vm, struct err *e)
+{
+	if (!vm_can(vm, VM_ASK_DISCARD))
+		return refused(vm, VM_ASK_DISCARD, e);
+	vm_saw(vm, VM_ASK_DISCARD, NULL);
+	return 0;
 }
 
 int vm_serial_viewer(struct vm *vm, int fd, struct err *e)

@@ -84,6 +84,7 @@ void vm_states_markdown(struct buf *out);		/* the table for the docs */
 	X(GUEST_RESET,     "guest-reset",      "the guest reset itself, and that ends it") \
 	X(GUEST_PANIC,     "guest-panic",      "the guest's kernel panicked") \
 	X(POWEROFF,        "poweroff",         "it was powered off") \
+	X(SUSPENDED,       "suspended",        "its memory was saved, and it was put away") \
 	X(QUIT,            "quit",             "QEMU was told to quit") \
 	X(KILLED,          "killed",           "something on the host killed its process") \
 	X(CRASHED,         "crashed",          "its process failed") \
@@ -129,6 +130,7 @@ struct vm_status {
 	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
+	enum vm_why crashed;		/* GUEST_PANIC, CRASHED: it stands still, and cannot go on; NEVER: it can */
 	const struct vm_question *question;	/* NULL: none; borrowed until the next change */
 	const char *host_cpus;		/* those that it may run on, "4-7", or NULL; borrowed until the next change */
 	uint64_t memory_boot_bytes, memory_bytes;	/* started with, the guest has now; 0: not known, or off */
@@ -159,6 +161,9 @@ struct vms_how {
 	/* croft-vm (process @shim) waits to be moved into its scope: then, or when that can't be had, vm_go(). May be
 	 * NULL: nothing is to be done. */
 	void (*on_parked)(struct vm *vm, void *owner, pid_t shim);
+	/* A guest's saved memory has been loaded, and it stands still: see to it that this memory is never loaded again,
+	 * then vm_go(). May be NULL: nothing is to be done. */
+	void (*on_loaded)(struct vm *vm, void *owner);
 	uint64_t round_usec;		/* 0: 30 s; between two looks at silent monitors */
 	uint64_t answer_usec;		/* 0: 5 s; a monitor that takes longer is silent */
 	uint64_t start_usec;		/* 0: 60 s; a start that takes longer has failed */
@@ -191,7 +196,7 @@ void vm_last_from_run(const struct run_folder *r, struct vm_last *ret);
 struct vm_launch;			/* launch.h; the sim needs none: NULL */
 /* done: it runs. @l is taken, always. */
 int vm_start(struct vm *vm, struct vm_launch *l, vm_done done, void *arg, struct err *e);
-void vm_go(struct vm *vm);		/* after on_parked; nothing happens when the start is no more */
+void vm_go(struct vm *vm);		/* after on_parked and on_loaded; nothing happens when the start is no more */
 /* Take up a VM that outlived a croftd: run_scan found RUN_RUNNING in its folder. Then done(NULL) when its monitor has
  * answered; with an error it is degraded, and tried again every round. */
 int vm_attach(struct vm *vm, vm_done done, void *arg, struct err *e);
@@ -201,6 +206,16 @@ int vm_reset(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_pause(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_resume(struct vm *vm, vm_done done, void *arg, struct err *e);
 int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: it is gone */
+int vm_end_crashed(struct vm *vm, vm_done done, void *arg, struct err *e);	/* the same; it ends by what .crashed says */
+/* Stop the guest and write its memory and devices to @fd, a new file (owned, also on failure; -1 for the sim). done:
+ * all is written, nothing of it synced, and the guest stands still: suspending. Then make it durable and vm_put_away(),
+ * or vm_suspend_cancel() and vm_resume(). @progress (may be NULL): bytes written of so many, now and then. */
+int vm_suspend(struct vm *vm, int fd, void (*progress)(void *arg, uint64_t done, uint64_t all), vm_done done, void *arg,
+	       struct err *e);
+void vm_suspend_cancel(struct vm *vm);	/* it ends with ERR_CANCELLED, soon; fine when nothing is being saved */
+int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: QEMU is gone */
+void vm_saved(struct vm *vm);		/* its memory stands on disk: one that is off is suspended */
+int vm_discard(struct vm *vm, struct err *e);	/* its memory is gone: it is off, at once */
 
 /* What QEMU says of its user-mode network (usernet.h). @text is NULL on failure, and borrowed; done is called exactly once
  * when this returns 0, never inside. */

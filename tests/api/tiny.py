@@ -18,4 +18,5 @@ def upload(api, name="tiny.bin", image=IMAGE):
 
 
 def config(**more):
-    return {"firmware": "kernel", "kernel": {"image": "[local] tiny.bin"}, "memory_bytes": 64 << 20, "display": "none", **more}
+    return {"firmware": "kernel", "kernel": {"image": "[local] tiny.bin"}, "memory_bytes": 64 << 20, "display": "none",
+            "on_crash": "off", **more}      # a test that kills it means it

@@ -73,6 +73,9 @@ KINDS = {
     "vm.disk-add": ("running", add_disk, "running"),
     "vm.disk-remove": ("running", remove_disk, "running"),
     "vm.disk-grow": ("running", grow_disk, "running"),
+    "vm.suspend": ("running", ask("suspend"), "suspended"),
+    "vm.wake": ("suspended", ask("start"), "running"),
+    "vm.discard": ("suspended", ask("discard"), "off"),
 }
 
 # Kinds after which the guest, if it runs, runs in another process (besides those after which there is none).

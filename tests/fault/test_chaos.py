@@ -35,7 +35,8 @@ def guest():
 
 def tiny(name, start=False, **config):
     return {"name": name, "start": start, "config": {
-        "firmware": "kernel", "kernel": {"image": "[local] tiny"}, "memory_bytes": 64 << 20, "display": "none", **config}}
+        "firmware": "kernel", "kernel": {"image": "[local] tiny"}, "memory_bytes": 64 << 20, "display": "none",
+        "on_crash": "off", **config}}
 
 
 def equip(croft):

@@ -59,6 +59,11 @@ class House:
         if have == "paused":
             api.post("/vms/vm/resume")
             have = "running"
+        if have == "suspended" and state is not None:
+            api.post("/vms/vm/start" if state in ("running", "paused") else "/vms/vm/discard")
+            have = "running" if state in ("running", "paused") else "off"
+            if have == state:
+                return
         if have == "running" and state in (None, "off"):
             api.post("/vms/vm/poweroff")
             have = "off"
@@ -76,8 +81,8 @@ class House:
                 console = api.console("vm")     # its power button is one when it has come so far
                 console.until(b"R", 20)
                 console.close()
-        if state == "paused":
-            api.post("/vms/vm/pause")
+        if state in ("paused", "suspended"):
+            api.post("/vms/vm/pause" if state == "paused" else "/vms/vm/suspend")
 
     def last_task(self, kind):
         """The last task of that kind, when it has ended."""
@@ -98,9 +103,11 @@ class House:
         for vm in vms:
             folder = f"{self.store}/{vm['folder'].removeprefix('[local] ')}"
             variables = {"uefi-vars.qcow2"} if vm["config"]["firmware"] == "uefi" else set()
-            files = {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables}
+            memory = {"memory.croft"} if vm["status"]["state"] == "suspended" else set()
+            files = {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables, *memory}
             wait_for(f"{os.listdir(folder)} is {files}: the mirror follows", lambda: set(os.listdir(folder)) == files)  # noqa: B023
-        alive = [vm for vm in vms if vm["status"]["state"] != "off"]
+            assert bool(vm["status"]["saved"]) == bool(memory)
+        alive = [vm for vm in vms if vm["status"]["state"] not in ("off", "suspended")]
         assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
         assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
         return vms[0]["status"]["state"] if vms else None
@@ -175,6 +182,8 @@ def test_killed_at_each_step(house, kind):
         if recovery == "interrupt":
             assert task["state"] == "interrupted" and task["error"]["type"] == "/problems/interrupted" and task["error"]["hint"], told
             assert state in (before, after), told
+        elif recovery == "undo":
+            assert task["state"] == "failed" and task["error"]["type"] == "/problems/interrupted" and state == before, told
         else:
             assert task["state"] == "done" and state == after, told
         if kind == "vm.create":

@@ -80,7 +80,10 @@ static bool run_case(json_t *j, struct buf *out)
 	const char *born = json_string_value(json_object_get(j, "frozen_on"));
 	const char *name = json_string_value(json_object_get(j, "name"));
 	const json_t *cluster = json_object_get(j, "vars_cluster_bytes");	/* else as volume_create_vars makes them */
-	struct vm_plan plan = { UUID, name ? name : "demo", cluster ? (uint64_t)json_integer_value(cluster) : 512 };
+	struct vm_plan plan = {
+		.uuid = UUID, .name = name ? name : "demo", .resumes = json_is_true(json_object_get(j, "resumes")),
+		.vars_cluster_bytes = cluster ? (uint64_t)json_integer_value(cluster) : 512,
+	};
 	struct host h = { 0 }, first = { 0 };
 	struct vm_spec s = { 0 };
 	struct argv a = { 0 };

@@ -529,6 +529,7 @@ TEST(why_a_guest_is_paused)
 		"def say(e, d): c.sendall(json.dumps({'event': e, 'data': d}).encode() + b'\\n')\n"
 		"say('BLOCK_IO_ERROR', {'node-name': 'disk9', 'action': 'stop', 'nospace': True}); say('STOP', {})\n"
 		"answer(c, [{'device': ''}, {'io-status': 'nospace', 'qdev': '/machine/peripheral/disk-data/virtio-backend'}])\n"
+		"answer(c, {'status': 'io-error'})\n"
 		"answer(c, {})\n"
 		"say('RESUME', {}); say('GUEST_PANICKED', {'action': 'pause'}); say('STOP', {})\n"
 		"answer(c, {})\n"
@@ -540,9 +541,10 @@ TEST(why_a_guest_is_paused)
 	eq_str(status().question->device, "data");
 	eq_str(status().note, "the disk data has no space left on its datastore: make room, then retry");
 	OK(vm_resume(w.vm, on_done, NULL, &e_));
-	ok(!status().question);
+	ok(until(!status().question, 3000));
 	ok(until(vm_state(w.vm) == VM_PAUSED && status().note, 3000));
 	eq_str(status().note, "the guest's kernel panicked");
+	eq_int(status().crashed, VM_WHY_GUEST_PANIC);
 	OK(vm_reset(w.vm, on_done, NULL, &e_));
 	IS(VM_ENDING);
 	OK(vm_poweroff(w.vm, on_done, NULL, &e_));
