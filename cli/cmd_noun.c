@@ -12,7 +12,7 @@
 #include "value.h"
 
 const char *const command_nouns[] = {
-	"disk", "task", "user", "token", "file", "folder", "upload", "datastore", "network", "config", "maintenance", "startup", NULL
+	"disk", "task", "user", "token", "file", "folder", "upload", "datastore", "network", "config", "maintenance", "autostart", NULL
 };
 
 static const struct { const char *said, *means; } verbs[] = {

@@ -384,6 +384,9 @@ void api_task_cancel(struct req *r)
 
 	if (!t)
 		read_tasks(r, id, 1, INT64_MAX);
+	else if (t->kind->host && !who_can(&r->who, PERM_HOST_MANAGE))
+		fail_with(r, ERR_FORBIDDEN, "somebody with the permission host.manage can", "the task %llu (%s) is the host's",
+			  (unsigned long long)id, t->kind->name);
 	else if (task_cancel(t, &e) < 0)
 		req_fail(r, &e);
 	else

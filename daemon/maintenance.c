@@ -346,7 +346,7 @@ const struct route routes_maintenance[] = {
 	  "start no more VMs, and bring those that run to an end" },
 	{ "DELETE", MAINTENANCE, "maintenance_off", PERM_HOST_MANAGE, ROUTE_TASK, NULL, &maintenance_fields, NULL, api_off,
 	  "end maintenance, and start again what was drained" },
-	{ "POST", "/api/v1/host/startup", "startup_run", PERM_HOST_MANAGE, ROUTE_TASK, NULL, &maintenance_fields, NULL, api_startup,
+	{ "POST", "/api/v1/host/autostart", "autostart_run", PERM_HOST_MANAGE, ROUTE_TASK, NULL, &maintenance_fields, NULL, api_startup,
 	  "start the VMs that start with the host, in their order" },
 	{}
 };

@@ -15,6 +15,7 @@ struct port_gate {
 	char vm[37];
 	struct sockaddr_in forward;
 	uint16_t host_port, guest_port;
+	uint64_t port;		/* wanted; guest_port is 0 where no forward leads there */
 	int fd;			/* the connection that QEMU is asked about; -1 */
 	struct timer again;
 	bool asked, freed;	/* QEMU has not answered yet; then the answer frees what is not wanted any more */
@@ -89,6 +90,7 @@ struct port_gate *port_gate_new(struct machine *m, void (*opened)(void *arg), vo
 	g->fd = -1;
 	g->opened = opened;
 	g->arg = arg;
+	g->port = m->spec.startup.port;
 	if (!f)		/* it came with a change, after the start: the patience decides */
 		return g;
 	g->host_port = (uint16_t)f->host_port;
@@ -110,4 +112,5 @@ void port_gate_free(struct port_gate *g)
 		free(g);
 }
 
+uint64_t port_gate_port(const struct port_gate *g) { return g->port; }
 bool port_gate_is_open(const struct port_gate *g) { return g->open; }

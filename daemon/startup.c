@@ -168,6 +168,8 @@ static bool is_up(struct startup *s, struct starter *v, struct machine *m, int64
 	case VM_GATE_AGENT:
 		return vm_agent_answers(m->vm);
 	case VM_GATE_PORT:
+		if (v->gate && port_gate_port(v->gate) != m->spec.startup.port)
+			port_gate_free(TAKE(v->gate));
 		if (!v->gate)
 			v->gate = port_gate_new(m, on_port, s);
 		return port_gate_is_open(v->gate);

@@ -118,12 +118,12 @@ def test_it_can_be_cancelled_and_done_again():
         sim(api, "next", order=2)
         api = another_boot(c)
         api.wait_state("quiet", "running")
-        problem = api.problem(409, "POST", "/host/startup")
+        problem = api.problem(409, "POST", "/host/autostart")
         assert problem["task"] == task(api)["id"] and "host.autostart" in problem["detail"]
         assert api.ok("DELETE", f"/tasks/{task(api)['id']}")["state"] == "cancelled"
         assert api.vm("next")["status"]["state"] == "off" and api.vm("quiet")["status"]["state"] == "running"
         api.ok("PATCH", "/vms/quiet", {"config": {"startup": {"gate": "none"}}})
-        api.post("/host/startup")
+        api.post("/host/autostart")
         assert api.vm("next")["status"]["state"] == "running"
 
 

@@ -21,7 +21,7 @@ def delete(api, vm="vm"):
 
 def startup(api, vm="vm"):
     api.ok("PATCH", f"/vms/{vm}", {"config": {"autostart": True}})
-    return api.request("POST", "/host/startup")
+    return api.request("POST", "/host/autostart")
 
 
 def maintenance(api, vm="vm"):

@@ -15,6 +15,7 @@ import { VmListPage } from './vm_list.js';
 import { VmPage } from './vm_page.js';
 import { TaskPage } from './task_page.js';
 import { DatastorePage } from './datastore_page.js';
+import { MaintenanceBanner } from './maintenance.js';
 
 const pages = {
 	host: { words: 'Host', icon: 'host', page: HostPage, permission: 'host.view' },
@@ -95,6 +96,7 @@ function Page() {
 		${connection.value === 'broken' && html`<p class="banner" role="alert"><${Icon} name="alert" />
 			The connection to the host is broken. What you see may be out of date; it is being tried again.</p>`}
 		${host.value?.agent.problems.map(text => html`<p class="banner" role="alert" key=${text}><${Icon} name="alert" />${text}</p>`)}
+		<${MaintenanceBanner} />
 		${storeProblem.value && html`<${ProblemNote} problem=${storeProblem.value} />`}
 		<${Shown} key=${parts[1] && entry?.detail ? 'detail' : parts[0]} parts=${parts} />
 	</main>`;

@@ -4,6 +4,7 @@ import { get, getAll } from './api.js';
 import { Ago, bytes, count } from './format.js';
 import { Bar, Facts } from './facts.js';
 import { Icon } from './icons.js';
+import { EnterMaintenance } from './maintenance.js';
 import { link } from './router.js';
 import { can, host, vmList, vms } from './store.js';
 import { isAlive } from './state.js';
@@ -76,7 +77,8 @@ export function HostPage() {
 			<p class="status"><span class="quiet">${facts.board ?? facts.arch}</span>
 				<span class="tag" data-tone=${facts.accel === 'kvm' ? 'on' : 'held'} title=${facts.accel_reason}>
 					${facts.accel === 'kvm' ? 'KVM' : 'Emulation'}</span>
-				${vms.value && html`<a href=${link('vms')}>${count(vms.value.size, 'VM')}</a><span class="quiet">${on} on</span>`}</p></div></div>
+				${vms.value && html`<a href=${link('vms')}>${count(vms.value.size, 'VM')}</a><span class="quiet">${on} on</span>`}</p></div>
+			<${EnterMaintenance} /></div>
 		<div class="columns">
 			<section class="sheet"><h2>Hardware</h2><${Facts} rows=${[
 				facts.board && ['Model', facts.board],

@@ -53,7 +53,7 @@ function apply() {
 		return;			// their turn comes after the lists, which may be older
 	const events = waiting;
 	waiting = [];
-	const changed = { vms: null, tasks: null, files: false };
+	const changed = { vms: null, tasks: null, files: false, maintenance: null };
 	for (const e of events) {
 		const [noun, verb] = e.kind.split('.');
 		if (noun === 'vm' && vms.value) {
@@ -67,6 +67,8 @@ function apply() {
 			noteTask(changed.tasks, e.data);
 		} else if (noun === 'file' || noun === 'datastore') {
 			changed.files = true;
+		} else if (noun === 'host' && e.data?.maintenance) {
+			changed.maintenance = e.data.maintenance;
 		}
 	}
 	batch(() => {
@@ -76,6 +78,8 @@ function apply() {
 			tasks.value = kept(changed.tasks);
 		if (changed.files)
 			filesChanged.value++;
+		if (changed.maintenance && host.value)
+			host.value = { ...host.value, agent: { ...host.value.agent, maintenance: changed.maintenance } };
 	});
 }
 

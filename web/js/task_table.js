@@ -15,7 +15,7 @@ const moved = task => !task.total_bytes ? '' : `, ${bytes(task.done_bytes)} of $
 function Result({ task }) {
 	if (isUnderWay(task))
 		return html`<div class="progress"><progress max="100" value=${task.progress} aria-label="Progress"></progress>
-			<span class="cut">${task.state === 'undoing' ? 'Undoing: ' : ''}${task.step ?? ''}${moved(task)}</span></div>`;
+			<span class="cut">${task.state === 'undoing' ? 'Undoing: ' : ''}${task.note ?? task.step ?? ''}${moved(task)}</span></div>`;
 	return html`<span class="result" data-state=${task.state}><${Icon} name=${{ done: 'check', failed: 'alert' }[task.state] ?? 'close'} />
 		<span class="cut">${task.error?.detail && task.state !== 'done' ? task.error.detail : taskStateWords[task.state] ?? task.state}</span></span>`;
 }
