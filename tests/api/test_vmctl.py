@@ -373,6 +373,17 @@ def test_users(vmctl):
     vmctl("whoami", *pin, CROFT_TOKEN=token, status=DENIED)
 
 
+def test_maintenance(vmctl, sim):
+    sim("kept", "--start")
+    vmctl("maintenance", "on", "action=poweroff")
+    status = vmctl("maintenance", "status")
+    assert re.search(r"^on: +yes$", status, re.M) and re.search(r"^by: +root$", status, re.M), status
+    assert re.search(r"on: +yes", vmctl("host"))
+    vmctl("maintenance", "off")
+    assert re.search(r"^on: +no$", vmctl("maintenance", "status"), re.M)
+    vmctl("poweroff", "kept")
+
+
 def test_login_at_another_host(vmctl, tmp_path):
     where = f"https://127.0.0.1:{vmctl.croft.port}"
     vmctl("ls", "--host", where, status=CONNECT)            # not trusted yet, nobody to be asked
