@@ -6,6 +6,7 @@
 #include "inventory.h"
 #include "log.h"
 #include "maintenance.h"
+#include "map.h"
 #include "mem.h"
 #include "routes.h"
 #include "settings.h"
@@ -247,30 +248,25 @@ static const struct field on_rows[] = {
 };
 static const struct fields on_fields = { "MaintenanceOn", sizeof(struct on_input), on_rows, "how to drain the host" };
 
-static void add_id(json_t *ids, const char *id)
-{
-	const json_t *have;
-	size_t i;
-
-	json_array_foreach(ids, i, have)
-		if (strcmp(json_string_value(have) ?: "", id) == 0)
-			return;
-	json_array_append_new(ids, json_string(id));
-}
-
 static json_t *new_row(struct req *r, const struct on_input *in)
 {
 	const json_t *old = r->c->maintenance->row;
 	json_t *row = old ? json_deep_copy(old) : json_pack("{s:s, s:I, s:[]}", "by", r->who.name, "since", (json_int_t)now_usec(), "vms");
 	json_t *ids = json_object_get(row, "vms");
+	struct map *have = map_new();
+	const json_t *id;
+	size_t i;
 
+	json_array_foreach(ids, i, id)
+		map_set(have, json_string_value(id) ?: "", have);
 	json_object_set_new(row, "action", json_string(action_names[in->action]));
-	for (size_t i = 0; in->action != DRAIN_WAIT && i < inventory_len(r->c->inv); i++) {
+	for (i = 0; in->action != DRAIN_WAIT && i < inventory_len(r->c->inv); i++) {
 		const struct machine *m = inventory_at(r->c->inv, i);
 
-		if (m->vm && vm_state_alive(vm_state(m->vm)))
-			add_id(ids, m->id);
+		if (m->vm && vm_state_alive(vm_state(m->vm)) && !map_get(have, m->id))
+			json_array_append_new(ids, json_string(m->id));
 	}
+	map_free(have);
 	return row;
 }
 
@@ -290,8 +286,6 @@ static void api_on(struct req *r)
 static void api_off(struct req *r)
 {
 	struct err e = {};
-	const json_t *id;
-	size_t i;
 
 	if (!hold(r))
 		return;
@@ -303,8 +297,8 @@ static void api_off(struct req *r)
 	}
 	json_t *ids = json_deep_copy(json_object_get(r->c->maintenance->row, "vms")) ?: json_array();
 
-	json_array_foreach(startup_missed(), i, id)
-		add_id(ids, json_string_value(id));
+	if (startup_missed())	/* one that stands in both is started once */
+		json_array_extend(ids, (json_t *)startup_missed());
 	task_begin(r->c, r, change_to(r, NULL), &task_host_restore, NULL, startup_args(ids, startup_missed()));
 }
 

@@ -266,10 +266,11 @@ static void tell_waiting(struct startup *s)
 	size_t n = 0, done = 0;
 
 	for (size_t i = 0; i < s->n; i++) {
-		const struct machine *m = inventory_get(s->t->c->inv, s->vms[i].id);
+		bool waits = !settled(&s->vms[i]) && s->vms[i].phase != WAITS;
+		const struct machine *m = waits && n <= NAMES ? inventory_get(s->t->c->inv, s->vms[i].id) : NULL;
 
 		done += settled(&s->vms[i]);
-		if (m && !settled(&s->vms[i]) && s->vms[i].phase != WAITS && n++ < NAMES)
+		if (m && n++ < NAMES)
 			buf_addf(&text, "%s%s", n > 1 ? ", " : "", m->name);
 	}
 	task_share(s->t, (double)done / (double)s->n);
@@ -306,11 +307,12 @@ static void turn(void *arg)
 		whose_turn(s);
 		for (size_t i = 0; i < s->n; i++) {
 			struct starter *v = &s->vms[i];
-			struct machine *m = inventory_get(s->t->c->inv, v->id);
 			enum phase before = v->phase;
 
 			if (settled(v) || (!v->passed && v->order > s->order))
 				continue;
+			struct machine *m = inventory_get(s->t->c->inv, v->id);
+
 			if (!m || m->invalid)
 				over(s, v, m ? m->name : v->id, m, m ? m->invalid : "it is gone");
 			else
@@ -353,17 +355,22 @@ static int by_order(const void *a, const void *b)
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static bool wanted(const struct task *t, const struct machine *m)
+/* The ids of the VMs that such arguments mean, with themselves as value. */
+static struct map *wanted(const struct croft *c, const json_t *args)
 {
-	const json_t *ids = json_object_get(t->args, "vms"), *id;
+	struct map *all = map_new();
+	const json_t *id;
 	size_t i;
 
-	if (!m->invalid && m->spec.autostart && json_is_true(json_object_get(t->args, "autostart")))
-		return true;
-	json_array_foreach(ids, i, id)
-		if (strcmp(json_string_value(id) ?: "", m->id) == 0)
-			return true;
-	return false;
+	json_array_foreach(json_object_get(args, "vms"), i, id)
+		map_set(all, json_string_value(id) ?: "", all);
+	for (i = 0; json_is_true(json_object_get(args, "autostart")) && i < inventory_len(c->inv); i++) {
+		const struct machine *m = inventory_at(c->inv, i);
+
+		if (!m->invalid && m->spec.autostart)
+			map_set(all, m->id, all);
+	}
+	return all;
 }
 
 static void startup_cancelled(struct task *t)
@@ -379,13 +386,14 @@ static void begin(struct task *t, const struct map *begun)
 {
 	struct startup *s = xnew(startup);
 	const struct inventory *inv = t->c->inv;
+	struct map *all = wanted(t->c, t->args);
 
 	s->t = t;
 	s->vms = xcalloc(inventory_len(inv) + 1, sizeof *s->vms);
 	for (size_t i = 0; i < inventory_len(inv); i++) {
 		const struct machine *m = inventory_at(inv, i);
 
-		if (!wanted(t, m))
+		if (!map_get(all, m->id))
 			continue;
 		struct starter *v = &s->vms[s->n++];
 
@@ -393,6 +401,7 @@ static void begin(struct task *t, const struct map *begun)
 		v->order = m->invalid ? 0 : m->spec.startup.order;
 		v->begun = map_get(begun, m->id);
 	}
+	map_free(all);
 	qsort(s->vms, s->n, sizeof *s->vms, by_order);
 	s->watcher.changed = changed;
 	inventory_watch(t->c->inv, &s->watcher);
@@ -516,13 +525,14 @@ void startup_begin(struct croft *c)
 		return;
 	}
 	json_object_set_new(args, "boot", json_string(boot));
-	const struct task about = { .args = args };
+	struct map *all = wanted(c, args);
 
 	for (size_t i = 0; i < inventory_len(c->inv); i++) {
 		const struct machine *m = inventory_at(c->inv, i);
 
-		n += !m->invalid && wanted(&about, m) && !alive(m);
+		n += !m->invalid && map_get(all, m->id) && !alive(m);
 	}
+	map_free(all);
 	struct change *ch = change_new(c, NULL);
 
 	ch->work = boot_change;
