@@ -46,7 +46,6 @@ struct startup {
 	bool begun;		/* it is somebody's turn */
 };
 
-
 static void turn(void *arg);
 
 static void wake(struct startup *s) { timer_arm(&s->next, s->t->c->ev, 0, turn, s); }
