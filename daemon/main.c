@@ -305,6 +305,8 @@ static int run(struct croft *c, struct err *e)
 	if (!c->opt.stop)
 		return serve(c, e);
 	c->draining = true;
+	if ((r = tasks_recover(c, e)) < 0)
+		return r;
 	drain_host(c, c->opt.patience_s ?: STOP_S);
 	return loop_run(c->ev, SLOW_MS, slow);
 }

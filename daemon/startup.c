@@ -338,7 +338,7 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct loading *l = (struct loading *)j;
 	struct db_rows *q;
-	int r = db_query(tx, &q, e, "SELECT DISTINCT target FROM tasks WHERE kind = 'vm.start' AND id > ?", "i", (int64_t)l->id);
+	int r = db_query(tx, &q, e, "SELECT DISTINCT target FROM tasks WHERE kind IN ('vm.start', 'vm.wake') AND id > ?", "i", (int64_t)l->id);
 
 	while (r >= 0 && (r = db_next(q, e)) > 0)
 		map_set(l->begun, db_text(q, 0), l);

@@ -620,8 +620,10 @@ int tasks_recover(struct croft *c, struct err *e)
 	struct task *t;
 	int r = db_now(c->db, &l.job, load_work, e);
 
+	/* When the host ends only what saves a guest's memory goes on: the rest is for the next croftd. */
 	for (size_t i = 0; r == 0 && (t = map_next(c->tasks->open, &i, NULL)); )
-		recover(t);
+		if (!c->draining || strcmp(t->kind->name, "vm.suspend") == 0)
+			recover(t);
 	return r;
 }
 

@@ -289,6 +289,31 @@ def test_a_step_that_is_not_needed_is_not_taken_after_a_crash(house):
     house.prepare(None)
 
 
+def test_the_drain_is_killed_while_it_suspends(house):
+    """The next one saves the guest's memory all the same, and the VM goes on from there."""
+    def suspending(**environment):
+        house.start()
+        house.prepare(None)
+        house.api.post("/vms", {"name": "vm", "start": True, "config": tiny.config(shutdown={"action": "suspend"})})
+        house.api.wait_state("vm", "running")
+        return subprocess.run([FAULTS, "--libexec", O, "--home", house.c.home, "--stop"], stdin=subprocess.DEVNULL,
+                              env={**os.environ, **environment}).returncode
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(house.log)
+    assert suspending(CROFT_FAULT_LOG=house.log) == 0
+    points = [p for p in house.points()[0] if p.startswith("vm.suspend:")]
+    assert points
+    for point in points:
+        assert suspending(CROFT_DIE_AT=point) == -9, point
+        house.c.stop()
+        house.start()
+        assert house.agrees() == "suspended", point
+        assert house.last_task("vm.suspend")["state"] == "done", point
+        house.api.post("/vms/vm/start")
+        assert house.agrees() == "running", point
+    house.prepare(None)
+
+
 def test_a_start_that_was_promised_with_the_creation(house):
     """{"start": true} is part of what was answered: it is not lost between the two tasks."""
     def create_and_start(api):
