@@ -78,6 +78,9 @@ KINDS = {
     "vm.discard": ("suspended", ask("discard"), "off"),
 }
 
+# Kinds that drive all VMs at once: no single client of a load may ask for them.
+OF_HOST = {kind for kind in KINDS if kind.startswith("host.")}
+
 # Kinds after which the guest, if it runs, runs in another process (besides those after which there is none).
 ANEW = {"vm.reboot"}
 

@@ -20,7 +20,7 @@ import uuid
 import tiny
 from websocket import WebSocketException
 from croft import Client, wait_for
-from kinds import ANEW, KINDS
+from kinds import ANEW, KINDS, OF_HOST
 from truth import ALIVE, check, check_files, running
 
 GONE = (OSError, http.client.HTTPException)
@@ -93,7 +93,7 @@ class Owner(threading.Thread):
     # ---- what it asks for
 
     def choose(self, m):
-        fit = [k for k, (before, request, _) in KINDS.items() if before == m.state and takes(request, m)]
+        fit = [k for k, (before, request, _) in KINDS.items() if before == m.state and k not in OF_HOST and takes(request, m)]
         return self.random.choice(fit) if fit else None
 
     def create(self, m):
