@@ -4,6 +4,7 @@ const words = {
 	'vm.poweroff': 'Power off', 'vm.reset': 'Reset', 'vm.pause': 'Pause', 'vm.resume': 'Resume',
 	'vm.freeze': 'Freeze file systems', 'vm.thaw': 'Thaw file systems', 'vm.set-time': 'Set the clock',
 	'vm.disk-add': 'Add disk', 'vm.disk-remove': 'Remove disk', 'vm.disk-grow': 'Grow disk',
+	'vm.suspend': 'Suspend', 'vm.wake': 'Power on', 'vm.discard': 'Discard memory',
 };
 export const taskWords = kind => words[kind] ?? kind;
 export const taskStateWords = { running: 'Running', undoing: 'Undoing', done: 'Completed', failed: 'Failed', cancelled: 'Cancelled' };
