@@ -19,6 +19,8 @@ const struct command commands[] = {
 	{ "poweroff", "VM...", "power off at once, as by pulling the plug", vm_power, "vm_poweroff" },
 	{ "pause", "VM...", "stop the guest's CPUs", vm_power, "vm_pause" },
 	{ "resume", "VM...", "let a paused guest go on", vm_power, "vm_resume" },
+	{ "suspend", "VM...", "save the guest's memory to disk and end it; start goes on from there", vm_power, "vm_suspend" },
+	{ "discard", "VM...", "throw the saved memory of a suspended VM away: it is off then", vm_power, "vm_discard" },
 	{ "answer", "VM retry|poweroff", "answer the question of a VM whose disk is full or failing", vm_answer, "vm_answer" },
 	{ "freeze", "VM... [timeout=SECONDS]", "freeze the guests' file systems, for a minute at most", vm_power, "vm_freeze" },
 	{ "thaw", "VM...", "thaw them again", vm_power, "vm_thaw" },

@@ -11,6 +11,7 @@
 #include "mem.h"
 #include "place.h"
 #include "stores.h"
+#include "vmfolder.h"
 
 #define KERNEL_MAX	(512ull << 20)
 
@@ -55,6 +56,7 @@ static const char *path_of(const struct plan *p, const struct argv_fd *f, char v
 	case ARGV_FD_DISK: d = named(&s->disks, sizeof *d, f->name); return d ? d->path : NULL;
 	case ARGV_FD_CDROM: cd = named(&s->cdroms, sizeof *cd, f->name); return cd ? cd->iso : NULL;
 	case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_AGENT: case ARGV_FD_FW_CODE: return NULL;
+	case ARGV_FD_FOLDER: return p->m->folder;
 	}
 	return NULL;
 }
@@ -101,7 +103,7 @@ static int check_work(struct job *j, struct err *e)
 		return check_image(p->fd, IMAGE_QCOW2, "the UEFI variables", &p->vars_cluster_bytes, e);
 	case ARGV_FD_DISK:
 		return machine_check_disk(p->fd, d, e);
-	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_AGENT: case ARGV_FD_FW_CODE:
+	case ARGV_FD_CDROM: case ARGV_FD_QMP: case ARGV_FD_SERIAL: case ARGV_FD_AGENT: case ARGV_FD_FW_CODE: case ARGV_FD_FOLDER:
 		return 0;
 	}
 	return 0;
@@ -119,7 +121,7 @@ static void check_done(struct job *j, const struct err *e)
 	next(p);
 }
 
-static void firmware_opened(void *arg, int *fd, const struct err *e)
+static void opened_whole(void *arg, int *fd, const struct err *e)
 {
 	struct plan *p = arg;
 
@@ -150,7 +152,7 @@ static int build(struct plan *p, struct err *e)
 {
 	const struct machine *m = p->m;
 	struct vm_plan plan = { .uuid = m->id, .name = m->name, .vars_cluster_bytes = p->vars_cluster_bytes,
-				.resumes = m->memory != NULL };
+				.resumes = m->memory != NULL, .has_folder = m->folder && *m->folder };
 	struct argv a = {};
 	int r = machine_at_config(e, argv_build(p->spec, &m->c->host, &plan, &a, e));
 
@@ -180,12 +182,14 @@ static void next(struct plan *p)
 	const char *text = path_of(p, f, vars);
 
 	if (f->what == ARGV_FD_FW_CODE) {
-		firmware_open(p->m->c->firmware, p->m->c->host.firmware.code, firmware_opened, p);
+		firmware_open(p->m->c->firmware, p->m->c->host.firmware.code, opened_whole, p);
 	} else if (!text) {
 		fail(&e, ERR_INTERNAL, "%s has no file for %s", p->m->name, f->name ?: "its kernel");
 		end(p, &e);
 	} else if (stores_path(p->m->c, text, &p->ds, &path, &e) < 0) {
 		end(p, &e);
+	} else if (f->what == ARGV_FD_FOLDER) {
+		vmfolder_lock(p->ds, path.path, p->m->id, opened_whole, p);
 	} else {
 		datastore_open_file(p->ds, path.path, f->writable ? O_RDWR : O_RDONLY, opened, p);
 	}

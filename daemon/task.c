@@ -460,7 +460,7 @@ static void note_end(const struct machine *vm, json_t *args)
 {
 	struct vm_status st;
 
-	if (!vm || !vm->vm)
+	if (!vm || !vm->vm)		/* a task on the host has none */
 		return;
 	vm_status(vm->vm, &st);
 	if (st.last->when_usec)

@@ -526,6 +526,8 @@ int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_pl
 	add_firmware(&a, s, h, p);
 	add_devices(&a, s);
 	add_memory(&a, s, h);
+	if (p->has_folder)
+		take_fd(&a, ARGV_FD_FOLDER, NULL, true);
 	*ret = a;
 	return 0;
 }

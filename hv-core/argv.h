@@ -28,6 +28,7 @@ enum argv_what {
 	ARGV_FD_INITRD,		/* sealed memfd, mode 0444 */
 	ARGV_FD_DISK,		/* .name: the disk; O_RDWR unless !writable */
 	ARGV_FD_CDROM,		/* .name: the drive; read-only */
+	ARGV_FD_FOLDER,		/* with a lock on it that is QEMU's from then on: no other home or host runs this VM; no argument */
 };
 /* A socket, which croft-vm makes: there is no file to be opened. */
 static inline bool argv_fd_is_socket(enum argv_what w)
@@ -45,6 +46,7 @@ struct vm_plan {
 	const char *uuid, *name;
 	uint64_t vars_cluster_bytes;	/* of ARGV_FD_FW_VARS; 0: not known, then they cost 64 MiB of memory on QEMU 7 */
 	bool resumes;			/* it waits for a saved memory, by QMP */
+	bool has_folder;		/* it gets ARGV_FD_FOLDER */
 };
 
 struct argv {

@@ -22,6 +22,8 @@ struct vmjob {
 	char uuid[37], made[64], other[DSPATH_PART];
 	char *text;
 	size_t n;
+	int fd;
+	void (*locked)(void *arg, int *fd, const struct err *);
 	void (*created)(void *arg, const char *folder, const struct err *);
 };
 
@@ -29,6 +31,7 @@ static struct vmjob *vmjob_new(const char *uuid)
 {
 	struct vmjob *v = xnew(vmjob);
 
+	v->fd = -1;
 	snprintf(v->uuid, sizeof(v->uuid), "%s", uuid);
 	snprintf(v->made, sizeof(v->made), ".croft-new-%s", v->uuid);
 	return v;
@@ -148,6 +151,45 @@ void vmfolder_describe(struct datastore *ds, const char *folder, const char *uui
 	v->j.done = done;
 	v->j.arg = arg;
 	dsjob_run(ds, &v->j, folder, 0, describe_work, describe_done);
+}
+
+static int lock_work(struct job *job, struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[DSPATH_MAX + 32];
+
+	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
+		return fail(e, ERR_STATE, "the folder \"%.200s\" doesn't belong to VM %s", v->j.path, v->uuid);
+	snprintf(path, sizeof(path), "%s/" OWNER, v->j.path);
+	v->fd = file_open_beneath(v->j.dirfd, path, O_RDWR | O_NONBLOCK, 0);
+	if (v->fd < 0)
+		return dsjob_fail(e, v->fd, "open", path);
+	if (fcntl(v->fd, F_OFD_SETLK, &whole) == 0)
+		return 0;
+	if (errno != EAGAIN && errno != EACCES)
+		return dsjob_fail(e, errno, "lock", path);
+	fail(e, ERR_BUSY, "the VM in the folder \"%.200s\" runs already, by another Croft that has this datastore, too", v->j.path);
+	return err_hint(e, "shut it down there; a VM belongs to one host at a time");
+}
+
+static void lock_done(struct job *job, const struct err *e)
+{
+	struct vmjob *v = (struct vmjob *)job;
+
+	v->locked(v->j.arg, &v->fd, e);
+	close_at(&v->fd);
+	free(v);
+}
+
+void vmfolder_lock(struct datastore *ds, const char *folder, const char *uuid,
+		   void (*done)(void *, int *, const struct err *), void *arg)
+{
+	struct vmjob *v = vmjob_new(uuid);
+
+	v->locked = done;
+	v->j.arg = arg;
+	dsjob_run(ds, &v->j, folder, 0, lock_work, lock_done);
 }
 
 static int remove_marks(struct vmjob *v, struct err *e)

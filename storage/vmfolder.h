@@ -12,6 +12,10 @@
  * already is a success. done gets the name. */
 void vmfolder_create(struct datastore *ds, const char *name, const char *uuid,
 		     void (*done)(void *arg, const char *folder, const struct err *e), void *arg);
+/* Open its mark and take the write lock on it, which belongs to that open file: whoever it is handed to holds it on. done
+ * takes the descriptor with TAKE_FD(*fd), else it is closed. ERR_BUSY: another one holds it, in this host or another. */
+void vmfolder_lock(struct datastore *ds, const char *folder, const char *uuid,
+		   void (*done)(void *arg, int *fd, const struct err *e), void *arg);
 /* Publish the descriptor atomically; only into this VM's folder. */
 void vmfolder_describe(struct datastore *ds, const char *folder, const char *uuid, const char *text, size_t n,
 		       storage_done done, void *arg);

@@ -1,5 +1,6 @@
 """Suspend to disk and back, with a guest whose memory counts: a shell that remembers, a process that runs on."""
 import os
+import shutil
 import sqlite3
 
 import pytest
@@ -49,6 +50,7 @@ def test_it_goes_on_where_it_was(kept):
     assert os.stat(file_of(kept, vm)).st_mode & 0o777 == 0o600
 
     kept.kill()
+    shutil.rmtree(f"{kept.home}/run/vm")            # as the host's restart does
     kept.start()                                    # what is on disk decides
     api = kept.client()
     assert api.vm("demo")["status"]["state"] == "suspended"

@@ -172,6 +172,7 @@ static int open_one(struct run *r, const struct argv_fd *f)
 	case ARGV_FD_SERIAL:	return listen_at(serial);
 	case ARGV_FD_AGENT:	return listen_at(agent);
 	case ARGV_FD_KERNEL:	return open_kernel(&r->spec);
+	case ARGV_FD_FOLDER:	return -1;
 	case ARGV_FD_INITRD:	return file_memfd("initrd", "0707", 4, 0444);
 	case ARGV_FD_FW_CODE:
 	case ARGV_FD_FW_VARS:	return open_bank(r, f);

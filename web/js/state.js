@@ -3,19 +3,22 @@ import { html } from './lib.js';
 
 export const states = {
 	off: { words: 'Powered off', icon: 'stop', tone: 'off' },
+	suspended: { words: 'Suspended', icon: 'pause', tone: 'off' },
 	starting: { words: 'Starting', icon: 'play', tone: 'moving' },
 	attaching: { words: 'Reconnecting', icon: 'play', tone: 'moving' },
 	running: { words: 'Running', icon: 'play', tone: 'on' },
 	paused: { words: 'Paused', icon: 'pause', tone: 'held' },
 	stopping: { words: 'Shutting down', icon: 'stop', tone: 'moving' },
+	suspending: { words: 'Suspending', icon: 'pause', tone: 'moving' },
 	degraded: { words: 'Not answering', icon: 'alert', tone: 'bad' },
+	lost: { words: 'Lost', icon: 'alert', tone: 'bad' },
 	ending: { words: 'Powering off', icon: 'stop', tone: 'moving' },
 	invalid: { words: 'Unreadable', icon: 'alert', tone: 'bad' },
 };
 const unknown = { words: 'Unknown', icon: 'info', tone: 'off' };
 
 export const stateOf = vm => vm.status.problem ? 'invalid' : vm.status.state;
-export const isAlive = vm => !vm.status.problem && vm.status.state !== 'off';
+export const isAlive = vm => !vm.status.problem && !['off', 'suspended'].includes(vm.status.state);
 // A simulated VM has none.
 export const canHaveScreen = vm => vm.config.display !== 'none' && vm.config.engine !== 'sim';
 export const hasScreen = vm => canHaveScreen(vm) && ['running', 'paused', 'stopping'].includes(vm.status.state);
@@ -34,14 +37,18 @@ export function StateMark({ vm, words = true }) {
 
 const up = ['running', 'paused', 'stopping'];
 export const asks = {
-	start: { words: 'Power on', icon: 'play', states: ['off'] },
+	start: { words: 'Power on', icon: 'play', states: ['off', 'suspended'] },
 	shutdown: { words: 'Shut down', icon: 'power', states: ['running', 'stopping'], help: 'asks the guest to shut down' },
 	reboot: { words: 'Restart', icon: 'restart', states: ['running', 'stopping'], help: 'shuts the guest down and starts it again' },
 	pause: { words: 'Pause', icon: 'pause', states: ['running', 'stopping'] },
-	resume: { words: 'Resume', icon: 'play', states: ['paused'] },
+	resume: { words: 'Resume', icon: 'play', states: ['paused', 'suspending'] },
+	suspend: { words: 'Suspend', icon: 'pause', states: ['running', 'paused'],
+		   help: 'saves the guest’s memory to disk; power on goes on from there' },
+	discard: { words: 'Discard memory', icon: 'trash', states: ['suspended'], help: 'the VM is off then',
+		   sure: 'The saved memory is thrown away, as by a power cut. What the guest had not written to its disks is lost.' },
 	reset: { words: 'Reset', icon: 'reset', states: up, help: 'like the reset button: the guest is not asked',
 		 sure: 'The guest is not asked. What it has not written to its disks is lost.' },
-	poweroff: { words: 'Power off', icon: 'stop', states: [...up, 'starting', 'attaching', 'degraded', 'ending'],
+	poweroff: { words: 'Power off', icon: 'stop', states: [...up, 'starting', 'attaching', 'suspending', 'degraded', 'ending'],
 		    help: 'like pulling the plug: the guest is not asked',
 		    sure: 'This is like pulling the plug. What the guest has not written to its disks is lost.' },
 };
@@ -50,6 +57,8 @@ export const asks = {
 export function whyNot(vm, ask, task) {
 	if (vm.status.problem)
 		return vm.status.problem;
+	if (ask === 'poweroff' && vm.status.state === 'off' && vm.status.note && !task)
+		return '';		// it has crashed, and would be started again
 	if (!asks[ask].states.includes(vm.status.state))
 		return `not while the VM is ${vm.status.state}`;
 	if (task && !(ask === 'poweroff' && task.cancellable))

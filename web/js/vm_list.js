@@ -28,9 +28,9 @@ const columns = [
 ];
 const groups = [
 	{ value: '', words: 'All', has: () => true },
-	{ value: 'on', words: 'On', has: vm => !['off', 'invalid'].includes(stateOf(vm)) },
-	{ value: 'off', words: 'Off', has: vm => stateOf(vm) === 'off' },
-	{ value: 'attention', words: 'Needs attention', has: vm => ['degraded', 'invalid', 'paused'].includes(stateOf(vm)) ||
+	{ value: 'on', words: 'On', has: vm => !['off', 'suspended', 'invalid'].includes(stateOf(vm)) },
+	{ value: 'off', words: 'Off', has: vm => ['off', 'suspended'].includes(stateOf(vm)) },
+	{ value: 'attention', words: 'Needs attention', has: vm => ['degraded', 'invalid', 'paused', 'lost'].includes(stateOf(vm)) ||
 		(stateOf(vm) === 'off' && ['guest-panic', 'crashed', 'killed', 'start-failed'].includes(vm.status.last_end?.why)) },
 ];
 

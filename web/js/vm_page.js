@@ -55,13 +55,24 @@ function Power({ vm }) {
 		return null;
 	return html`<div class="buttons" role="toolbar" aria-label="Power">
 		${can('vm.power') && [isAlive(vm) ? (paused ? button('resume', 'primary') : button('shutdown')) : button('start', 'primary'),
-			isAlive(vm) && !paused && button('reboot'), isAlive(vm) && button('poweroff')]}
+			isAlive(vm) && !paused && button('reboot'), (isAlive(vm) || !why('poweroff')) && button('poweroff')]}
 		<${Menu} label="More" title="More actions" items=${[
-			...can('vm.power') ? ['pause', 'resume', 'reset'].map(item) : [],
+			...can('vm.power') ? ['pause', 'resume', 'suspend', 'reset', 'discard'].filter(name => name !== 'discard' || !why(name)).map(item) : [],
 			can('vm.delete') && { words: 'Delete VM', icon: 'trash', tone: 'bad', act: () => remove(vm),
 				why: isAlive(vm) ? 'only a VM that is off can be deleted' : task ? 'another task holds the VM' : '' },
 		]} />
 	</div>`;
+}
+
+const answers = { retry: 'Retry', poweroff: 'Power off' };
+
+// A guest that stands still until somebody decides: its disk is full or failing.
+function Question({ vm }) {
+	const { question } = vm.status;
+	const answer = choice => told(`Answering ${vm.name} failed`, post(`${path(vm)}/answer`, { choice, id: question.id }));
+	return html`<div class="notice question" data-tone="bad" role="alert"><${Icon} name="alert" /><div><p>${vm.name} waits: ${question.text}.</p>
+		${can('vm.power') && html`<div class="buttons">${question.choices.map(c => html`<button key=${c.choice} title=${c.help}
+			data-answer=${c.choice} onClick=${() => answer(c.choice)}>${answers[c.choice] ?? c.choice}</button>`)}</div>`}</div></div>`;
 }
 
 function Head({ vm, tab }) {
@@ -104,5 +115,6 @@ export function VmPage({ parts }) {
 	const tab = shows(tabs[wanted], vm) ? wanted : 'summary';
 	const View = tabs[tab].view;
 	return html`<div class="page fills" data-tab=${tab}><${Head} vm=${vm} tab=${tab} />
+		${vm.status.question && html`<${Question} vm=${vm} />`}
 		<div class="body" key=${vm.id + tab}><${View} vm=${vm} /></div></div>`;
 }

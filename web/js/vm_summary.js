@@ -15,12 +15,12 @@ const firmwareWords = { uefi: 'UEFI', kernel: 'Linux kernel, booted directly' };
 const bad = ['guest-panic', 'crashed', 'killed', 'start-failed', 'host-restarted', 'unknown'];
 
 function Notices({ vm }) {
-	const { problem, note, last_end: end, state } = vm.status;
+	const { problem, note, question, last_end: end, state } = vm.status;
 	const notices = [];
 	if (problem)
 		notices.push({ tone: 'bad', text: problem });
-	if (note)
-		notices.push({ tone: state === 'degraded' ? 'bad' : 'held', text: note });
+	if (note && !question)
+		notices.push({ tone: state === 'degraded' || state === 'lost' ? 'bad' : 'held', text: note });
 	if (state === 'off' && end && bad.includes(end.why))
 		notices.push({ tone: 'bad', text: html`The last run ended <${Ago} time=${end.when} />: ${end.explanation}.`, more: end.message });
 	return notices.map(n => html`<div class="notice" data-tone=${n.tone}><${Icon} name="alert" /><div><p>${n.text}</p>
