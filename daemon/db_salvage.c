@@ -229,7 +229,7 @@ static int copy_tables(struct salvage *s, struct err *e)
 		"DELETE FROM sqlite_sequence;"
 		"INSERT INTO sqlite_sequence SELECT 'events', max(ifnull(max(seq), 0) + 1000000, strftime('%s')) FROM events;"
 		"INSERT INTO sqlite_sequence SELECT 'tasks', max(ifnull(max(id), 0) + 1000000, strftime('%s')) FROM tasks;"
-		"COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+		DB_RENEWED "; COMMIT", NULL, NULL, NULL) == SQLITE_OK;
 	return good ? 0 : fail_new(s, e, "what can be read of it cannot be written");
 }
 
