@@ -23,7 +23,6 @@ struct db {
 	struct db_tx tx;
 	struct db_rows rows[STATEMENTS];
 	const char *keys[STATEMENTS];
-	bool renewed;			/* it was made, or made anew, by this start */
 };
 
 static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
@@ -187,12 +186,15 @@ static int migrate(struct db *db, struct err *e)
 			    " start that version again", db->path, (long long)have, (long long)want);
 	if (have == want)
 		return 0;
-	db->renewed = have == 0;
 	AUTO_FREE char *version = xasprintf("PRAGMA user_version = %lld", (long long)want);
+
+	bool fresh = have == 0;
 
 	r = run(db, e, "BEGIN IMMEDIATE");
 	for (; r == 0 && have < want; have++)
 		r = run(db, e, schema_migrations[have]);
+	if (r == 0 && fresh)
+		r = run(db, e, DB_RENEWED);
 	if (r == 0)
 		r = run(db, e, version);
 	if (r == 0)
@@ -248,9 +250,7 @@ static int open_sound(struct db *db, struct err *e)
 	if (r < 0)
 		return r;
 	log_error("%s; it is kept beside a new one, to which %llu of its rows were brought", why.msg, (unsigned long long)rows);
-	r = reopen(db, e);
-	db->renewed = true;
-	return r;
+	return reopen(db, e);
 }
 
 /* One job in its own savepoint. False: SQLite has given up the whole transaction (a full disk, an I/O error); what came
@@ -332,7 +332,6 @@ int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct 
 }
 
 size_t db_waiting(const struct db *db) { return lane_len(db->lane); }
-bool db_renewed(const struct db *db) { return db->renewed; }
 
 int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e)
 {

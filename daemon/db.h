@@ -25,7 +25,6 @@ void db_run(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct
 /* Run one job at once, at start, before the loop. */
 int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct db_tx *, struct err *), struct err *e);
 size_t db_waiting(const struct db *db);
-bool db_renewed(const struct db *db);	/* by this start: rows may be missing of what is on the datastores */
 
 /* A statement, for work() only. @types has a letter for each value: s text (NULL is NULL), i int64_t, b bytes
  * (pointer, size_t). Statements are cached by the address of @sql, which must be a literal. */

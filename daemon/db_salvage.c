@@ -4,12 +4,12 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "db_log.h"
 #include "db_salvage.h"
 #include "file.h"
 #include "mem.h"
 #include "schema.h"
 
-#define PAGE	4096		/* SQLite's, which we leave as it is */
 #define LOG_MAX	(256u << 20)
 
 struct salvage {
@@ -34,87 +34,12 @@ int db_check(sqlite3 *sql, const char *path, struct err *e)
 	return r;
 }
 
-/* ---- the log: a header of 32 bytes; frames of 24 and a page. Numbers are big-endian, but the sums' words as the magic says. */
-
-struct sum { uint32_t a, b; };
-struct wal { const uint8_t *p; size_t frames, frame; bool big; };
-
-static uint32_t word(const uint8_t *p, bool big)
-{
-	return big ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]
-		   : (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
-}
-
-static struct sum add(struct sum s, const uint8_t *p, size_t n, bool big)
-{
-	for (size_t i = 0; i + 8 <= n; i += 8) {
-		s.a += word(p + i, big) + s.b;
-		s.b += word(p + i + 4, big) + s.a;
-	}
-	return s;
-}
-
-static const uint8_t *frame_at(const struct wal *w, size_t i) { return w->p + 32 + i * w->frame; }
-static bool commits(const struct wal *w, size_t i) { return word(frame_at(w, i) + 4, true) != 0; }
-static struct sum stored(const struct wal *w, size_t i)
-{
-	return (struct sum){ word(frame_at(w, i) + 16, true), word(frame_at(w, i) + 20, true) };
-}
-static struct sum computed(const struct wal *w, size_t i, struct sum before)
-{
-	before = add(before, frame_at(w, i), 8, w->big);
-	return add(before, frame_at(w, i) + 24, w->frame - 24, w->big);
-}
-
-/* Frames from @i on that follow @before without a break, all of the log's @salt. */
-static size_t chain(const struct wal *w, size_t i, struct sum before, const uint8_t *salt, unsigned *ret_commits)
-{
-	size_t n = 0;
-
-	*ret_commits = 0;
-	for (; i < w->frames && memcmp(frame_at(w, i) + 8, salt, 8) == 0; i++, n++) {
-		struct sum s = computed(w, i, before), is = stored(w, i);
-
-		if (s.a != is.a || s.b != is.b)
-			break;
-		*ret_commits += commits(w, i);
-		before = is;
-	}
-	return n;
-}
-
-/* Transactions that follow upon a frame that is not whole. */
-static unsigned beyond(const struct wal *w)
-{
-	struct sum start = add((struct sum){ 0, 0 }, w->p, 24, w->big), before;
-	const uint8_t *salt = w->p + 16;
-	unsigned good, by_stored, by_computed;
-	bool head = start.a == word(w->p + 24, true) && start.b == word(w->p + 28, true);
-	size_t n = head ? chain(w, 0, start, salt, &good) : 0;
-
-	if (n >= w->frames)
-		return 0;
-	if (!head)
-		salt = frame_at(w, w->frames > 1) + 8;
-	before = n ? stored(w, n - 1) : start;
-	chain(w, n + 1, stored(w, n), salt, &by_stored);
-	chain(w, n + 1, computed(w, n, before), salt, &by_computed);
-	return by_stored > by_computed ? by_stored : by_computed;
-}
-
 int db_check_log(const char *path, struct err *e)
 {
 	AUTO_FREE char *name = xasprintf("%s-wal", path), *text = NULL;
-	struct wal w = {};
 	size_t n;
 
-	if (access(path, F_OK) < 0 || file_read_at(AT_FDCWD, name, LOG_MAX, &text, &n) < 0 || n < 32)
-		return 0;
-	w.p = (const uint8_t *)text;
-	w.big = w.p[3] & 1;
-	w.frame = 24 + PAGE;
-	w.frames = (n - 32) / w.frame;
-	if (w.frames < 2 || beyond(&w) < 2)
+	if (access(path, F_OK) < 0 || file_read_at(AT_FDCWD, name, LOG_MAX, &text, &n) < 0 || db_log_lost(text, n) < 2)
 		return 0;
 	return fail(e, ERR_STATE, "the database %s is damaged: what was changed last is missing, since its log cannot be read to its end", path);
 }
@@ -229,7 +154,7 @@ static int copy_tables(struct salvage *s, struct err *e)
 		"DELETE FROM sqlite_sequence;"
 		"INSERT INTO sqlite_sequence SELECT 'events', max(ifnull(max(seq), 0) + 1000000, strftime('%s')) FROM events;"
 		"INSERT INTO sqlite_sequence SELECT 'tasks', max(ifnull(max(id), 0) + 1000000, strftime('%s')) FROM tasks;"
-		"COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+		DB_RENEWED "; COMMIT", NULL, NULL, NULL) == SQLITE_OK;
 	return good ? 0 : fail_new(s, e, "what can be read of it cannot be written");
 }
 

@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include "err.h"
 
+/* A database that was made, or made anew, may lack rows of what is on the datastores: see rebuild.h, which sets that to "done". */
+#define DB_RENEWED "INSERT OR REPLACE INTO settings (key, value) VALUES ('rebuild', 'wanted')"
+
 /* Is the database sound, page by page and index by index? ERR_STATE with a sentence when it is not. At start only. */
 int db_check(sqlite3 *sql, const char *path, struct err *e);
 /* The log that a croftd left which was killed: SQLite takes it up to the first frame that is not whole, and says nothing of what

@@ -45,8 +45,12 @@ int home_lock(struct croft *c, int *pid, struct err *e)
 	int fd = openat(c->home_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	*pid = 0;
-	if (fd < 0)
-		return fail_errno(e, errno, "open %s/lock", c->home);
+	if (fd < 0) {
+		bool read_only = errno == EROFS;
+		int r = fail_errno(e, errno, "open %s/lock", c->home);
+
+		return !read_only ? r : err_hint(e, "VMs that run are left alone; journalctl -k says why it is so; mount it read-write, then start croftd again");
+	}
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
 		int n = snprintf(text, sizeof text, "%d\n", (int)getpid());
 

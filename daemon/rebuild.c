@@ -2,13 +2,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include "db.h"
 #include "file.h"
 #include "inventory.h"
 #include "log.h"
 #include "mem.h"
 #include "rebuild.h"
 #include "req.h"
+#include "settings.h"
 #include "stores.h"
 #include "text.h"
 #include "vmfolder.h"
@@ -46,6 +46,7 @@ struct one { struct gather *g; char *store; };
 
 static void gather_end(struct gather *g)
 {
+	settings_set(g->c, "rebuild", "done");
 	g->then(g->c);
 	json_decref(g->vms);
 	free(g);
@@ -125,9 +126,11 @@ static void gathered(void *arg, json_t *vms, const struct err *e)
 
 void rebuild_begin(struct croft *c, void (*then)(struct croft *c))
 {
+	char state[64] = "";
 	struct store *s;
+	struct err e = {};
 
-	if (!db_renewed(c->db) || !stores_at(c, 0)) {
+	if (settings_get(c, "rebuild", state, &e) < 0 || strcmp(state, "wanted") != 0 || !stores_at(c, 0)) {
 		then(c);
 		return;
 	}

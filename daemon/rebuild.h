@@ -4,6 +4,6 @@
 
 /* What a person has to know: damaged databases that are kept in HOME. Blocks: at start only. */
 void rebuild_tell(struct croft *c);
-/* When this start has made the database anew: VMs whose folders are on the datastores come back, by way of a restore. They
- * The restore checks what the descriptors say as it checks everybody's documents. Then @then, at once when there is nothing. */
+/* When the database was made anew, and this was not done since: VMs whose folders are on the datastores come back, by way of
+ * a restore, which checks what their descriptors say as it checks everybody's documents. Then @then. */
 void rebuild_begin(struct croft *c, void (*then)(struct croft *c));

@@ -85,8 +85,10 @@ static int create_work(struct job *job, struct err *e)
 		return 0;
 	}
 	r = make_marked(v, e);
-	if (r < 0)
+	if (r < 0) {
+		file_remove_tree(v->j.dirfd, v->made);	/* the disk is full, most likely: nobody undoes what has no name yet */
 		return r;
+	}
 	r = take_name(v, v->j.path);
 	if (r == -EEXIST) {
 		memcpy(v->j.path, v->other, sizeof(v->other));

@@ -8,12 +8,14 @@
  *	truncate INO 0 SIZE		fsync INO N + bytes		what others wrote meanwhile is in the bytes: qemu-img in
  *					its jail and croft-front don't have this library. N is 0 for the database's files.
  *
+ * With CROFT_RECORD_DIE=N croftd is killed right after the N-th record.
  * One lock is held over each call and its record: the order is the one in which things happened. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +35,7 @@ static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static pid_t self;
 static int out = -1;
 static dev_t dev;
+static long left;		/* records until it dies, or 0 */
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -44,6 +47,7 @@ __attribute__((constructor)) static void begin(void)
 	out = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CLOEXEC, 0);
 	dev = st.st_dev;
 	self = getpid();
+	left = getenv("CROFT_RECORD_DIE") ? strtol(getenv("CROFT_RECORD_DIE"), NULL, 10) : 0;
 }
 
 /* A child between fork and exec shares the descriptor: it isn't croftd. */
@@ -62,6 +66,8 @@ static void put(const void *bytes, size_t n, const char *format, ...)
 
 	if (syscall(SYS_writev, out, v, n ? 2 : 1) != (long)((size_t)len + n))
 		abort();
+	if (left && --left == 0)
+		kill(self, SIGKILL);
 	errno = saved;
 }
 

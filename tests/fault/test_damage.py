@@ -10,7 +10,8 @@ import sqlite3
 
 import pytest
 import tiny
-from croft import croftd, wait_for
+from croft import O, croftd, wait_for
+from powerloss import read_log
 
 SEED = int(os.environ.get("CROFT_SEED") or random.randrange(10**9))
 ALL = bool(os.environ.get("CROFT_POWER"))
@@ -86,7 +87,7 @@ class House:
         problems = api.get("/host")["agent"]["problems"]
         assert bool(problems) >= bool(aside)
         if aside:
-            assert "is damaged" in self.c.log[self.c.log_start:] and "remove" in problems[0] and self.db in problems[0]
+            assert "damaged" in self.c.log[self.c.log_start:] and "remove" in problems[0] and self.db in problems[0]
             with open(min(aside, key=len), "rb") as f:
                 assert f.read() == kept[self.db], "the damaged file is kept as it was"
             api.post("/vms", {"name": "new", "config": {"engine": "sim"}})
@@ -167,18 +168,42 @@ def test_some_of_it(left, what):
         left.check(left.damage(damage), whole=False)
 
 
+def break_log(db, at):
+    frames = (os.path.getsize(f"{db}-wal") - 32) // 4120
+    write(f"{db}-wal", 32 + frames // 2 * 4120 + at, b"\xaa\x55")
+
+
 @pytest.mark.parametrize("left", ["killed"], indirect=True)
 def test_the_log_in_its_midst(left):
     """SQLite says nothing of it: it takes the log up to there."""
-    def damage(db):
-        frames = (os.path.getsize(f"{db}-wal") - 32) // 4120
-        flip_at = 32 + frames // 2 * 4120 + rng.randrange(4120)
-        write(f"{db}-wal", flip_at, b"\xaa\x55")
     rng = random.Random(SEED)
+    def damage(db):
+        break_log(db, rng.randrange(4120))
     for _ in range(40 if ALL else 4):
         print(f"CROFT_SEED={SEED}")
         left.check(left.damage(damage), True)
         assert "its log cannot be read to its end" in left.c.log[left.c.log_start:]
+
+
+@pytest.mark.parametrize("left", ["killed"], indirect=True)
+def test_killed_while_it_salvages(left, tmp_path):
+    """At any of the things that it does to the disk: the next one begins anew, or ends it."""
+    log, damage = f"{tmp_path}/record", lambda db: break_log(db, 100)
+    options = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    record = {"LD_PRELOAD": os.path.abspath(f"{O}/tests/fault/record.so"), "CROFT_RECORD": log, "CROFT_RECORD_HOME": left.c.home,
+              "ASAN_OPTIONS": options}
+    open(log, "wb").close()
+    left.c.environment = record
+    kept = left.damage(damage)
+    names = left.check(kept, True) - {"new"}
+    last = next(n for n, (what, _, args, _) in enumerate(read_log(log)) if what == "rename" and args[1] == "croft.db.new") + 1
+    for at in [*range(1, last, 1 if ALL else 20), *range(last - 8, last + 3)]:
+        left.c.environment = {**record, "CROFT_RECORD_DIE": str(at)}
+        with pytest.raises(AssertionError, match="croftd did not start"):
+            left.damage(damage)
+        left.c.environment = {}
+        left.c.start()
+        assert left.check(kept, True) - {"new"} == names, f"killed at {at} of {last}"
 
 
 def test_of_a_newer_croft(left):

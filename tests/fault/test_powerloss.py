@@ -162,6 +162,8 @@ def test_whatever_was_answered_is_there(recorded, place):
         for settled in (False, True):
             if settled and rng.random() >= SHARE:
                 break
+            if not settled and not point.done:
+                continue
             try:
                 found = settle(place, record.home) if settled else facts(record.home)
             except Exception as e:          # noqa: BLE001: told with the state
