@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "agent.h"
 #include "drain.h"
 #include "inventory.h"
 #include "log.h"
@@ -19,7 +20,8 @@ enum {
 
 struct draining {		/* one VM */
 	int64_t due;		/* of its shutdown, then of its end; CLOCK_MONOTONIC; 0: it has not been its turn */
-	bool resumed, asked, suspended, killed, stuck, off;
+	int64_t half;		/* of the time of its shutdown is over: then its agent is asked, too */
+	bool resumed, asked, agent, suspended, killed, stuck, off;
 };
 
 struct drain {
@@ -143,7 +145,7 @@ static bool suspend(struct drain *d, struct machine *m)
 
 /* ---- one VM whose turn it is */
 
-static void ask(struct drain *d, struct machine *m, struct draining *v)
+static void ask(struct drain *d, struct machine *m, struct draining *v, int64_t now)
 {
 	enum vm_state s = vm_state(m->vm);
 	struct err e = {};
@@ -159,6 +161,9 @@ static void ask(struct drain *d, struct machine *m, struct draining *v)
 	if (s == VM_PAUSED && !v->resumed) {	/* who stands still cannot shut down */
 		v->resumed = true;
 		r = vm_resume(m->vm, done, NULL, &e);
+	} else if (now >= v->half && !v->agent && vm_agent_answers(m->vm)) {
+		v->agent = true;	/* it has ignored its power button for half of its time */
+		r = vm_agent_shutdown(m->vm, done, NULL, &e);
 	} else if (s == VM_RUNNING && !v->asked) {
 		v->asked = true;
 		tell(d, m, "asked to shut down");
@@ -174,16 +179,18 @@ static void act(struct drain *d, struct machine *m, int64_t now)
 
 	if (action_of(d, m) == DRAIN_WAIT)
 		return;
-	if (!v->due)
+	if (!v->due) {
 		v->due = now + (int64_t)((double)timeout_s(d, m) * SECOND * d->shortened);
+		v->half = (now + v->due) / 2;
+	}
 	if (now >= v->due && v->killed)
 		stuck(d, m, v);
 	else if (now >= v->due)
 		power_off(d, m, v, timeout_s(d, m) ? "powered off, since the guest has not ended" : "powered off");
 	else if (!v->killed && !m->task)	/* a task may be about to end it, or must not be cut off at once */
-		ask(d, m, v);
+		ask(d, m, v, now);
 	if (!v->stuck)
-		wake_at(d, v->due);
+		wake_at(d, now < v->half ? v->half : v->due);
 }
 
 /* ---- whose turn it is */

@@ -104,13 +104,10 @@ static void shutdown_asked(void *arg, const struct err *e)
 
 static void shutdown_ask(struct task *t)
 {
-	if (is_off(t)) {
+	if (is_off(t))
 		task_step_end(t, NULL);
-		return;
-	}
-	if (vm_agent_facts(t->vm->vm)->frozen)		/* it could not write what it has to */
-		vm_agent_thaw(t->vm->vm, NULL, NULL, NULL);
-	ask(t, vm_shutdown, shutdown_asked);
+	else
+		ask(t, vm_shutdown, shutdown_asked);
 }
 
 static void wait_changed(struct task *t)

@@ -26,6 +26,7 @@ struct vm_agent {
 	struct agent_wire *wire;	/* owned; NULL: not connected */
 	struct agent_facts facts, next;	/* what is shown, and what it is being asked for */
 	unsigned at;			/* index in looks[] of what is asked for next; LOOKS: nothing */
+	bool looking;			/* looks[at] was asked */
 	unsigned told, opened;		/* in this round */
 	bool open;			/* the guest has the port open */
 	bool checked;			/* and has told since whether it was left frozen */
@@ -121,12 +122,12 @@ static void look_end(struct vm_agent *a)
 /* Go on with a look: a frozen guest's agent answers nothing of it. */
 static void look_on(struct vm_agent *a)
 {
-	if (a->facts.frozen)
-		return;
-	if (a->at < LOOKS)
-		call(a, looks[a->at].command, on_fact);
-	else
+	if (a->at == LOOKS) {
 		look_end(a);
+	} else if (!a->facts.frozen && !a->looking) {
+		a->looking = true;
+		call(a, looks[a->at].command, on_fact);
+	}
 }
 
 static void look_begin(struct vm_agent *a)
@@ -141,6 +142,7 @@ static void on_fact(void *arg, json_t *result, const struct err *e)
 {
 	struct vm_agent *a = arg;
 
+	a->looking = false;
 	if (e && !is_refusal(e)) {
 		a->at += e->code == ERR_TOO_LARGE;	/* the next round goes on behind it */
 		return;

@@ -1,5 +1,6 @@
 /* vm.c: the VM object: asks in, completions and changes out. What drives the guest is behind engine.h. */
 #include <string.h>
+#include "agent.h"
 #include "engine.h"
 #include "file.h"
 #include "launch.h"
@@ -183,6 +184,8 @@ static int ask(struct vm *vm, enum vm_event what, int fd, vm_done done, void *ar
 
 int vm_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e)
 {
+	if (vm_agent_facts(vm)->frozen)		/* it could not write what it has to */
+		vm_agent_thaw(vm, NULL, NULL, NULL);
 	return ask(vm, VM_ASK_SHUTDOWN, -1, done, arg, e);
 }
 

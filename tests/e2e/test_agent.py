@@ -180,3 +180,19 @@ def test_shutdown_by_the_agent(croft, api, console):
     api.post("/vms/vm/shutdown", {"timeout_s": 8})
     assert b"The agent was told" in console.until(b"The agent was told")
     assert api.wait_state("vm", "off")["status"]["last_end"]["why"] == "guest-shutdown"
+
+
+def test_croftd_stop_by_the_agent(croft, api):
+    """The same when the host, or all of this home, is shut down."""
+    api.ok("PATCH", "/vms/vm", {"config": {"shutdown": {"timeout_s": 10}}})
+    api.post("/vms/vm/start")
+    with contextlib.closing(api.console("vm")) as console:
+        console.until(b"automatic login")
+        wait_agent(api, "vm")
+        console.command("killall -STOP acpid")
+    said = croft.stop()
+    assert "powered off" not in said, said
+    api = croft.start().client()
+    assert api.vm("vm")["status"]["state"] == "off"
+    with contextlib.closing(api.console("vm")) as history:
+        assert history.until(b"The agent was told")

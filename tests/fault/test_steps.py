@@ -71,6 +71,7 @@ class House:
             api.ok("DELETE", "/vms/vm")
             return
         if have is None:
+            guest.upload(api)
             api.post("/vms", {"name": "vm", "config": guest.config(disks=disks or {})})
             have = "off"
         if have == "off" and state != "off":
@@ -141,7 +142,6 @@ def house(tmp_path_factory):
     with croftd("--libexec", O) as c:
         api = c.client()
         tiny.upload(api)
-        agent_guest.upload(api)
         raw, image = f"{folder}/base.raw", f"{folder}/base.qcow2"
         with open(raw, "wb") as f:
             f.write(MARK.ljust(1 << 20, b"\0"))

@@ -71,9 +71,15 @@ static void say(const uint8_t *p, size_t n)
 		if ((id = strstr(seen, "\"id\":")))
 			snprintf(number, sizeof(number), "%.*s", (int)strspn(id + 5, "0123456789"), id + 5);
 	}
-	for (size_t i = 0; i < n; i++)
-		if (send(w.peer, p[i] == '$' ? (const void *)number : &p[i], p[i] == '$' ? strlen(number) : 1, MSG_NOSIGNAL) < 0)
+	while (n) {
+		const uint8_t *mark = memchr(p, '$', n);
+		size_t plain = mark ? (size_t)(mark - p) : n;
+
+		if ((plain && send(w.peer, p, plain, MSG_NOSIGNAL) < 0) || (mark && send(w.peer, number, strlen(number), MSG_NOSIGNAL) < 0))
 			return;
+		p += plain + !!mark;
+		n -= plain + !!mark;
+	}
 }
 
 static void is_fit_to_be_shown(void)

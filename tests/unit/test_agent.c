@@ -163,6 +163,8 @@ static int fake_connect(struct vm *vm, struct err *e)
 	return pair[1];
 }
 
+static void fake_ask(struct vm *vm, struct vm_op *op, int fd) { vm_op_end(op, NULL); }
+
 static void fake_detach(struct vm *vm)
 {
 	vm_agent_free(vm);
@@ -172,7 +174,7 @@ static void fake_detach(struct vm *vm)
 static void fake_status(const struct vm *vm, struct vm_status *s) { }
 static const struct engine fake = {
 	.name = "fake", .start = fake_start, .agent_connect = fake_connect, .probe = vm_agent_round, .detach = fake_detach,
-	.status = fake_status,
+	.status = fake_status, .ask = fake_ask,
 };
 
 static void on_change(struct vm *vm, void *owner) { w.changes++; }
@@ -384,6 +386,16 @@ TEST(frozen_and_thawed)
 	finish();
 }
 
+TEST(a_frozen_guest_is_thawed_before_it_shuts_down)
+{
+	begin(GOOD);
+	ok(until(told(), 3000));
+	DONE(vm_agent_freeze(w.vm, 60, on_done, NULL, &e_));
+	DONE(vm_shutdown(w.vm, on_done, NULL, &e_));
+	ok(until(!w.frozen, 1000));
+	finish();
+}
+
 TEST(frozen_for_a_second_only)
 {
 	begin(GOOD);
@@ -451,6 +463,19 @@ TEST(a_freeze_of_what_was_left_frozen)
 	finish();
 }
 
+/* Asked while it is being looked at: the look goes on, once. */
+TEST(a_thaw_amid_a_look)
+{
+	begin(GOOD);
+	for (int i = 0; i < 4; i++)
+		DONE(vm_agent_thaw(w.vm, on_done, NULL, &e_));
+	ok(until(told(), 3000));
+	until(false, 50);
+	eq_int(w.changes, 2);
+	ok(strstr(w.seen, "guest-info") && !strstr(strstr(w.seen, "guest-info") + 1, "guest-info"));
+	finish();
+}
+
 TEST(after_a_long_pause_the_clock_is_set)
 {
 	begin(GOOD);
@@ -509,6 +534,49 @@ TEST(what_is_asked_ends_with_the_vm)
 	vm_free(TAKE(w.vm));
 	ok(until(w.dones == 2, 1000));
 	eq_int(w.err.code, ERR_INTERRUPTED);
+	finish();
+}
+
+/* Guests of every kind, asks, pauses, ports that open and close: each ask ends once, and in the end all is well. */
+TEST(anything_in_any_order)
+{
+	unsigned asked = 0, was = 0;
+
+	begin_with(GOOD, 3000);
+	w.about = "guest-get-fsinfo";
+	srand(7);
+	for (int i = 0; i < 4000; i++) {
+		struct err e = { 0 };
+
+		switch (rand() % 12) {
+		case 0: vm_agent_port(w.vm, rand() % 4); break;
+		case 1: w.how = rand() % (OLD + 1); break;
+		case 2: w.how = GOOD; w.dead = false; w.refuses = NULL; break;
+		case 3: asked += vm_agent_freeze(w.vm, 1, on_done, NULL, &e) == 0; break;
+		case 4: asked += vm_agent_thaw(w.vm, on_done, NULL, &e) == 0; break;
+		case 5: asked += vm_agent_set_time(w.vm, on_done, NULL, &e) == 0; break;
+		case 6: asked += vm_agent_shutdown(w.vm, on_done, NULL, &e) == 0; break;
+		case 7: vm_saw(w.vm, rand() % 3 ? VM_SAW_RUNNING : VM_SAW_PAUSED, NULL); w.vm->since_usec -= rand() % 9000000; break;
+		case 8: vm_agent_look(w.vm); break;
+		case 9: w.dead = rand() % 2; w.refuses = rand() % 3 ? NULL : "guest-get-osinfo"; break;
+		case 10: w.frozen = rand() % 3 == 0; break;
+		case 11: if (rand() % 8 == 0) close_at(&w.peer), w.peer = -1; break;
+		}
+		w.seen[0] = 0;
+		until(false, i % 7 ? 0 : 2);
+		guest_turn();
+		sd_event_run(w.ev, 0);
+		was += vm_agent_answers(w.vm);
+	}
+	ok(asked > 100 && was > 100);
+	w.how = GOOD;
+	w.dead = w.frozen = false;
+	w.refuses = NULL;
+	vm_saw(w.vm, VM_SAW_RUNNING, NULL);
+	vm_agent_port(w.vm, true);
+	w.seen[0] = 0;
+	ok(until(told() && !facts()->frozen, 5000));
+	ok(until(w.dones == asked, 5000));
 	finish();
 }
 
