@@ -460,7 +460,7 @@ static void note_end(const struct machine *vm, json_t *args)
 {
 	struct vm_status st;
 
-	if (!vm->vm)
+	if (!vm || !vm->vm)
 		return;
 	vm_status(vm->vm, &st);
 	if (st.last->when_usec)
