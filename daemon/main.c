@@ -190,8 +190,8 @@ static void close_state(struct croft *c)
 	usb_free(TAKE(c->usb));
 	db_close(c->db);
 	consoles_free(c->consoles);
+	inventory_free(c->inv);		/* what was asked of VMs ends now: their tasks are told */
 	tasks_free(c->tasks);
-	inventory_free(c->inv);
 	maintenance_free(c->maintenance);
 	access_free(c->access);
 	events_free(c->events);

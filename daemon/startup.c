@@ -16,6 +16,7 @@
 #include "stores.h"
 #include "tasks_vm.h"
 #include "text.h"
+#include "world.h"
 
 #define SECOND	1000000ll
 #define PATCH_USEC 100000	/* somebody changes its row right now */

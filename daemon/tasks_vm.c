@@ -99,7 +99,9 @@ static bool is_off(const struct task *t) { return !vm_state_alive(vm_state(t->vm
 /* What ended by itself while it was asked to is what was wanted. */
 static void shutdown_asked(void *arg, const struct err *e)
 {
-	task_step_end(arg, is_off(arg) ? NULL : e);
+	const struct task *t = arg;
+
+	task_step_end(arg, !t->c->stopping && is_off(t) ? NULL : e);
 }
 
 static void shutdown_ask(struct task *t)

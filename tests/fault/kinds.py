@@ -20,7 +20,8 @@ def delete(api, vm="vm"):
 
 
 def startup(api, vm="vm"):
-    api.ok("PATCH", f"/vms/{vm}", {"config": {"autostart": True}})
+    if not api.vm(vm)["config"]["autostart"]:
+        api.ok("PATCH", f"/vms/{vm}", {"config": {"autostart": True}})
     return api.request("POST", "/host/autostart")
 
 

@@ -267,7 +267,7 @@ class Load:
         wait_for("all VMs are attached", lambda: quiet(lambda: not api.items("/vms?state=attaching")) is True, 30)
         self.attach.append(time.monotonic() - start)
 
-    def compare(self):
+    def compare(self, host=False):
         """Everybody stands still; then the truth is looked at."""
         self.resume.clear()
         for o in self.owners:
@@ -286,8 +286,37 @@ class Load:
         check_files(self.croft, "tiny.bin", "base.qcow2")
         assert len(self.taps()) <= len(running(self.croft, "qemu")), f"network devices are left: {self.taps()}"
         self.events()
+        if host:
+            self.host()
         self.pause.clear()
         self.resume.set()
+
+    def host(self):
+        """The kinds of tasks that are about all VMs, one after the other, while the clients stand still. croftd dies in each."""
+        for kind in (k for k in KINDS if k.startswith("host.")):
+            wait_for("the VM for it", lambda: self.croft.client().request("POST", "/vms", {"name": "host", "config": {"engine": "sim"}},
+                                                                          {"Prefer": "wait=20"}).status in (201, 409), 20)
+            answer = call(KINDS[kind][1], self.croft.client(), "host")
+            assert answer.status == 202, f"{kind}: {answer}"
+            self.tick.wait(self.random.uniform(0, 0.2))
+            self.kill("croftd")
+            self.croft.start()
+            self.reattach()
+            task = wait_for(f"{kind} ends", lambda: (t := self.croft.client().get(answer.headers["Location"].removeprefix("/api/v1"),
+                                                                                  Prefer="wait=20"))["finished"] and t, PATIENCE_S)
+            self.ends[kind, task["state"]] += 1
+            check(self.croft)
+        self.croft.client().ok("DELETE", "/vms/host") if self.off("host") else None
+        for o in self.owners:
+            for m in o.machines:
+                if m.state in ALIVE or m.state == "off":
+                    m.state, m.pid = "?", None
+
+    def off(self, name):
+        api = self.croft.client()
+        if api.vm(name)["status"]["state"] != "off":
+            api.post(f"/vms/{name}/poweroff")
+        return True
 
     def events(self):
         """Their numbers have no gap: none was lost."""
@@ -321,7 +350,7 @@ class Load:
             self.told(done)
             self.fail()
             if what == "croftd" or done % 10 == 0 or done == count:
-                self.compare()
+                self.compare(done % 30 == 0)
         self.over = True
         self.compare()
         for o in self.owners:

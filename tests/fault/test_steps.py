@@ -221,12 +221,12 @@ def test_another_process_is_killed_at_each_step(house, kind, victim):
         last = max(t["id"] for t in house.api.items("/tasks"))
         with open(order, "w", encoding="ascii") as f:
             f.write(f"{victim} {point}")
-        answer = by_key(request, f"{victim}-{point}")(house)
+        answer = by_key(request, f"{kind}-{victim}-{point}")(house)
         assert answer.status == 202, f"{point}: {answer}"
         task = wait_for("its task", lambda: quiet(house.last_task, kind))
         told = f"{point}: {task}"
         assert task["state"] == "done" and not os.path.exists(order), told
-        assert [t["id"] for t in house.api.items("/tasks") if t["id"] > last] == [task["id"]], told
+        assert [t["id"] for t in house.api.items("/tasks") if t["id"] > last and t["kind"] == kind] == [task["id"]], told
         wait_for("the guest is kept", lambda: house.api.vm("vm")["status"]["state"] == after if after else
                  house.api.request("GET", "/vms/vm").status == 404)
         wait_for("there are as many croft-vm as guests", lambda: len(house.c.qemu()) ==

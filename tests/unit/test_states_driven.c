@@ -4,13 +4,13 @@
  * table says. A new state or event fails here until there is a way to it: reach[], cause[]. Needs root. */
 #include <jansson.h>
 #include "vmrig.h"
-#include "engine.h"
+#include "engine_qemu.h"
 #include "launch.h"
 #include "vm.h"
 
 /* ---- the QEMU: orders come by the descriptor of the kernel, a line each:
  *	open, shut: answer from now on, or be silent; status NAME: what query-status tells
- *	event NAME: tell it, and then that a disk failed, by which we see that it has arrived; exit */
+ *	event NAME: tell it, and then that the guest panicked, by which we see that it has arrived; exit */
 
 struct fake { FILE *orders; int listener, fd; bool open, greeted; char status[32], in[65536]; size_t n; };
 
@@ -77,10 +77,10 @@ static void obey(struct fake *f, char *order)
 	if (!strncmp(order, "status ", 7))
 		snprintf(f->status, sizeof(f->status), "%.31s", order + 7);
 	if (!strncmp(order, "event ", 6)) {
-		AUTO_FREE char *text = xasprintf("{\"event\": \"%s\", \"data\": {}}\r\n{\"event\": \"BLOCK_IO_ERROR\", \"data\": "
-						 "{\"node-name\": \"told\", \"action\": \"stop\"}}\r\n", order + 6);
+		AUTO_FREE char *text = xasprintf("{\"event\": \"%s\", \"data\": {}}\r\n{\"event\": \"GUEST_PANICKED\", \"data\": "
+						 "{\"action\": \"run\"}}\r\n", order + 6);
 
-		while (f->fd < 0 || poll(&p, 1, 0) == 1)
+		while (poll(&p, 1, f->fd < 0 ? -1 : 0) == 1)
 			take(f);	/* to whoever is there now */
 		say(f, text);
 	}
@@ -95,7 +95,7 @@ static int fake_main(void)
 
 	f.orders = fdopen(RIG_KERNEL, "r");
 	setvbuf(f.orders, NULL, _IONBF, 0);
-	fcntl(RIG_QMP, F_SETFL, fcntl(RIG_QMP, F_GETFL) & ~O_NONBLOCK);
+	fcntl(RIG_QMP, F_SETFL, fcntl(RIG_QMP, F_GETFL) | O_NONBLOCK);
 	for (;;) {
 		struct pollfd p[] = { { RIG_KERNEL, POLLIN, 0 }, { f.fd < 0 ? f.listener : f.fd, POLLIN, 0 } };
 
@@ -112,7 +112,7 @@ static int fake_main(void)
 
 /* ---- the VM */
 
-static struct { struct rig rig; struct vms *vms; struct vm *vm; int orders; bool brief; char self[4096]; } w;
+static struct { struct rig rig; struct vms *vms; struct vm *vm; int orders; bool brief; pid_t qemu; char self[4096]; } w;
 
 static void on_done(void *arg, const struct err *e) {}
 
@@ -211,9 +211,42 @@ static bool to_stopping(void) { return after("event POWERDOWN\n", VM_STOPPING); 
 static bool to_degraded(void) { return after("shut\n", VM_DEGRADED); }
 static bool to_ending(void) { return after("event SHUTDOWN\n", VM_ENDING); }
 
+static bool to_suspended(void)		/* the daemon has found its memory on the disk */
+{
+	vm_saw(w.vm, VM_SAW_SAVED, NULL);
+	return true;
+}
+
+static bool to_suspending(void)
+{
+	if (!to_running())
+		return false;
+	vm_saw(w.vm, VM_SAW_SAVING, NULL);
+	return true;
+}
+
+static bool to_lost(void)		/* its lock is held, and nothing tells by whom */
+{
+	struct err e;
+	struct vm_status s;
+	AUTO_FREE char *file = xasprintf("%s/%s/launch.json", w.rig.home, RIG_UUID);
+
+	if (!to_running())
+		return false;
+	vm_status(w.vm, &s);
+	w.qemu = s.pid;
+	pid_t shim = keeper_proc(((struct guest *)w.vm->run)->keeper)->shim;
+	croftd_ends();
+	kill(shim, SIGKILL);
+	(void)rig_until(&w.rig, kill(shim, 0) < 0, 5000);	/* the loop reaps it */
+	unlink(file);
+	croftd_begins();
+	return vm_attach(w.vm, on_done, NULL, &e) == 0 && is(VM_LOST);
+}
+
 static bool (*const reach[VM_NSTATES])(void) = {
 	[VM_OFF] = to_off, [VM_STARTING] = to_starting, [VM_ATTACHING] = to_attaching, [VM_RUNNING] = to_running,
-	[VM_PAUSED] = to_paused, [VM_STOPPING] = to_stopping, [VM_DEGRADED] = to_degraded, [VM_ENDING] = to_ending,
+	[VM_SUSPENDED] = to_suspended, [VM_SUSPENDING] = to_suspending, [VM_LOST] = to_lost, [VM_PAUSED] = to_paused, [VM_STOPPING] = to_stopping, [VM_DEGRADED] = to_degraded, [VM_ENDING] = to_ending,
 };
 
 /* ---- what makes each event. ask: and what its yes means; event: QEMU's; fn: anything else. */
@@ -230,10 +263,25 @@ static void goes(void)
 	order("exit\n");
 }
 
+/* It is looked at again, and the lock is free. */
+static void ends_lost(void)
+{
+	kill(w.qemu, SIGKILL);
+	(void)rig_until(&w.rig, vm_state(w.vm) == VM_OFF || (w.vm->engine->probe(w.vm), vm_state(w.vm) == VM_OFF), 10000);
+}
+
 static void falls_silent(void)
 {
 	order("shut\n");
 	(void)rig_until(&w.rig, vm_state(w.vm) == VM_DEGRADED, 700);	/* twice the deadline, and a round */
+}
+
+/* Its croft-vm dies, and nothing is left that tells whose lock it is. */
+static void loses_it(void)
+{
+	struct guest *g = w.vm->run;
+
+	guest_lost(g, "told");		/* what guest_keep() makes of a run folder without a record: see to_lost() */
 }
 
 static void ignores(void)		/* 3 minutes: its timer is where it is armed */
@@ -251,6 +299,7 @@ static const struct {
 	enum vm_event yes;		/* 0 (start): none */
 	const char *event;
 	void (*fn)(void);
+	bool table;			/* what brings it about is not the engine: the table's word is what there is to try */
 } cause[VM_NEVENTS] = {
 	[VM_ASK_START] = { .ask = start_again },
 	[VM_ASK_ATTACH] = { .ask = vm_attach },
@@ -259,6 +308,12 @@ static const struct {
 	[VM_ASK_PAUSE] = { .ask = vm_pause, .yes = VM_SAW_PAUSED },
 	[VM_ASK_RESUME] = { .ask = vm_resume, .yes = VM_SAW_RUNNING },
 	[VM_ASK_SCREEN] = { .ask = screen },
+	[VM_ASK_CHANGE] = { .table = true },	/* test_hot.c */
+	[VM_ASK_SUSPEND] = { .table = true },
+	[VM_ASK_DISCARD] = { .table = true },
+	[VM_SAW_SAVING] = { .table = true },
+	[VM_SAW_SAVED] = { .table = true },
+	[VM_SAW_LOST] = { .fn = loses_it },
 	[VM_ASK_POWEROFF] = { .ask = vm_poweroff },
 	[VM_SAW_RUNNING] = { .event = "RESUME" },
 	[VM_SAW_PAUSED] = { .event = "STOP" },
@@ -274,10 +329,19 @@ static void asked(enum vm_state s, enum vm_event ev, const char *pair)
 {
 	enum vm_state want = vm_state_next(s, ev);
 	struct err e = { 0 };
-	int r = cause[ev].ask(w.vm, on_done, NULL, &e);
+	int r = 0;
+
+	if (cause[ev].table) {
+		if (vm_can(w.vm, ev) != (want != VM_NSTATES))
+			t_fail(__FILE__, __LINE__, "%s: it is %s", pair, want == VM_NSTATES ? "not refused" : "refused");
+		if (want != VM_NSTATES)
+			vm_saw(w.vm, ev, NULL);
+	} else {
+		r = cause[ev].ask(w.vm, on_done, NULL, &e);
+	}
 
 	if (want == VM_NSTATES) {
-		if (r >= 0 || e.code != ERR_STATE || vm_state(w.vm) != s)
+		if ((!cause[ev].table && (r >= 0 || e.code != ERR_STATE)) || vm_state(w.vm) != s)
 			t_fail(__FILE__, __LINE__, "%s was not refused, and is %s", pair, vm_state_names[vm_state(w.vm)]);
 		return;
 	}
@@ -292,7 +356,7 @@ static bool told(void)
 	struct vm_status s;
 
 	vm_status(w.vm, &s);
-	return s.note && strstr(s.note, "told");
+	return s.note && strstr(s.note, "panicked");
 }
 
 static void seen(enum vm_state s, enum vm_event ev, const char *pair)
@@ -300,13 +364,17 @@ static void seen(enum vm_state s, enum vm_event ev, const char *pair)
 	enum vm_state want = vm_state_next(s, ev);
 	AUTO_FREE char *event = cause[ev].event ? xasprintf("event %s\n", cause[ev].event) : NULL;
 
-	if (s == VM_OFF)
-		vm_saw(w.vm, ev, NULL);		/* there is nobody who could tell it */
+	bool direct = !vm_state_alive(s) || cause[ev].table || (s == VM_LOST && (event || ev == VM_SAW_SILENCE));	/* there is nobody who could tell it */
+
+	if (direct)
+		vm_saw(w.vm, ev, NULL);
+	else if (s == VM_LOST && ev == VM_SAW_END)
+		ends_lost();
 	else if (event)
 		order(event);
 	else
 		cause[ev].fn();
-	if (s != VM_OFF && event && !rig_until(&w.rig, told(), 5000))
+	if (!direct && event && !rig_until(&w.rig, told(), 5000))
 		t_fail(__FILE__, __LINE__, "%s: QEMU's event was not heard", pair);
 	if (!is(want))
 		t_fail(__FILE__, __LINE__, "%s: %s, want %s", pair, vm_state_names[vm_state(w.vm)], vm_state_names[want]);
@@ -317,7 +385,7 @@ static void drive(enum vm_state s, enum vm_event ev)
 	AUTO_FREE char *pair = xasprintf("%s x %s", vm_state_names[s], vm_event_name(ev));
 	bool (*way)(void) = s == VM_OFF && ev == VM_ASK_ATTACH ? to_found : reach[s];
 
-	if (!way || (!cause[ev].ask && !cause[ev].event && !cause[ev].fn)) {
+	if (!way || (!cause[ev].ask && !cause[ev].event && !cause[ev].fn && !cause[ev].table)) {
 		t_fail(__FILE__, __LINE__, "%s: there is no way to it in reach[] or cause[]", pair);
 		return;
 	}
@@ -333,8 +401,8 @@ static void drive(enum vm_state s, enum vm_event ev)
 	else
 		seen(s, ev, pair);
 	croftd_ends();
+	close(w.orders);		/* the fake ends with it */
 	rig_fini(&w.rig);
-	close(w.orders);
 }
 
 static void row(enum vm_state s)
