@@ -308,6 +308,11 @@ static void api_doctor(struct req *r)
 
 	if (!claim_take(&one, r))
 		return;
+	if (r->c->stopping) {		/* the lanes are going */
+		req_failf(r, ERR_UNAVAILABLE, "croftd is ending");
+		claim_drop(&one);
+		return;
+	}
 	struct exam *x = exam_new(r->c, r);
 
 	x->deep = req_query(r, "deep", text) && strcmp(text, "true") == 0;

@@ -109,6 +109,15 @@ def test_many_at_once(croft):
         assert json.loads(c.http.getresponse().read())["complete"]
 
 
+def test_croftd_ends_in_the_midst(fresh):
+    for _ in range(3):
+        clients = [fresh.client() for _ in range(5)]
+        for c in clients:
+            c.http.request("GET", "/api/v1/host/doctor")
+        fresh.end()
+        fresh.start()
+
+
 def test_when_croftd_is_down(fresh):
     fresh.end()
     said = vmctl(fresh, "doctor")
