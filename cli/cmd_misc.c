@@ -1,4 +1,4 @@
-/* cmd_misc.c: events, host, api. */
+/* cmd_misc.c: events, host, usb, api. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -139,6 +139,21 @@ int cmd_host(struct ctl *c, const struct command *cmd, struct args *a)
 		code = call(c, &k);
 	if (!code)
 		code = out_object(c, k.ret, api_op(k.op)->out);
+	json_decref(k.ret);
+	return code;
+}
+
+/* usb: what is plugged into the host, and which VM has it */
+
+int cmd_usb(struct ctl *c, const struct command *cmd, struct args *a)
+{
+	struct call k = { .op = "host_usb_list" };
+	int code = command_rest(cmd, a, 0, 0);
+
+	if (!code)
+		code = call(c, &k);
+	if (!code)
+		code = out_list(c, json_object_get(k.ret, "items"), api_op(k.op)->out);
 	json_decref(k.ret);
 	return code;
 }

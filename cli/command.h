@@ -38,6 +38,7 @@ int cmd_logout(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_whoami(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_host(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_doctor(struct ctl *c, const struct command *cmd, struct args *a);	/* cmd_doctor.c */
+int cmd_usb(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_api(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_backup(struct ctl *c, const struct command *cmd, struct args *a);
 int cmd_restore(struct ctl *c, const struct command *cmd, struct args *a);

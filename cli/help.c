@@ -36,6 +36,9 @@ const struct command commands[] = {
 	{ "host", "", "show this host and what it can do, with reasons", cmd_host, "host_get" },
 	{ "doctor", "[--deep]", "examine this host: what is not as it should be, and what mends it", cmd_doctor, "host_doctor", .offline = true,
 	  .more = "  exits with 1 when there are errors; --deep reads the whole database, too" },
+	{ "usb", "", "list the USB devices that are plugged into this host, and which VM has which", cmd_usb, "host_usb_list", .more =
+	  "  vmctl set web usb.stick.vendor=0951 usb.stick.product=1666\n"
+	  "  vmctl set web usb.modem.port=1-1.2 usb.stick=null" },
 	{ "login", "[USER] [--token]", "log in at another host: vmctl login --host https://HOST:PORT", cmd_login, NULL },
 	{ "logout", "", "log out there, and forget its token", cmd_logout, NULL },
 	{ "whoami", "", "show who you are there, and what you may do", cmd_whoami, "session_get" },

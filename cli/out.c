@@ -18,6 +18,7 @@ static const struct { const char *schema, *columns; } defaults[] = {
 	{ "Token", "id,name,user,role,created,expires" },
 	{ "Datastore", "name,status.state,status.capacity_bytes,status.free_bytes,status.filesystem,config.path" },
 	{ "DatastoreEntry", "name,kind,size_bytes,used_bytes,modified" },
+	{ "HostUsb", "port,vendor,product,serial,manufacturer,model,kind,vm" },
 	{ "Network", "name,config.kind,kind" },
 	{ "Upload", "id,target,durable_bytes,size_bytes,user,created" },
 };

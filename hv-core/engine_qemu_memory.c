@@ -23,8 +23,11 @@ static void on_tell(void *arg)
 	vm_noted(g->vm);
 }
 
-static void heard(struct guest *g, uint64_t current)
+/* @balloon: what is left of what it was started with. */
+static void heard(struct guest *g, uint64_t balloon)
 {
+	uint64_t current = balloon + g->memory.plugged_bytes;
+
 	g->memory_usec = now_usec();
 	if (current == g->memory.current_bytes)
 		return;
@@ -43,7 +46,7 @@ static void on_balloon(void *arg, json_t *result, const struct err *e)
 	if (result)
 		heard(g, number(result, "actual"));
 	else if (e->code == ERR_STATE || e->code == ERR_NOT_FOUND)	/* it has none: nothing can be taken from it */
-		heard(g, g->memory.boot_bytes + g->memory.plugged_bytes);
+		heard(g, g->memory.boot_bytes);
 }
 
 static void ask_balloon(struct guest *g)

@@ -35,9 +35,8 @@ uint64_t memory_to_plug(const struct memory *m)
 
 uint64_t memory_balloon(const struct memory *m)
 {
-	uint64_t plug = memory_to_plug(m), leaving = m->plugged_bytes > plug ? m->plugged_bytes - plug : 0;
-	uint64_t now = m->boot_bytes + m->plugged_bytes;
+	uint64_t plug = memory_to_plug(m), plugged = m->plugged_bytes < plug ? m->plugged_bytes : plug;
+	uint64_t have = m->boot_bytes + plugged;	/* once virtio-mem has taken away what is too much */
 
-	/* What virtio-mem is about to take away goes by itself: the balloon must not take it as well. */
-	return m->wanted_bytes + leaving < now ? m->wanted_bytes + leaving : now;
+	return m->boot_bytes - (have > m->wanted_bytes ? have - m->wanted_bytes : 0);
 }

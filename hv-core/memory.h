@@ -26,6 +26,6 @@ struct memory {			/* of a VM that runs */
 /* Can it become @wanted while it runs? ERR_UNSUPPORTED, with the reason why it waits for the next start. */
 int memory_reach(const struct memory *m, uint64_t wanted, struct err *e);
 uint64_t memory_to_plug(const struct memory *m);	/* virtio-mem's requested-size for wanted_bytes */
-/* What QEMU is to be told as the balloon's target now. It counts from what is plugged in at that moment, so this is told
- * again whenever that changes. */
+/* What QEMU is to be told as the balloon's target now: of what it was started with, since QEMU's balloon does not count
+ * what virtio-mem has plugged in. Told again when that changes. */
 uint64_t memory_balloon(const struct memory *m);

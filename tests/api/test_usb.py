@@ -1,9 +1,12 @@
 """USB devices of the host, on a host that has none (tests/lab/test_usb.py has some): the list, what is absent, what has to
 wait."""
+import json
+import subprocess
 import uuid
 
 import pytest
 import tiny
+from croft import O
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,6 +28,11 @@ STICK = {"vendor": "0951", "product": "1666"}
 
 def change(api, name, **config):
     return api.ok("PATCH", f"/vms/{name}", {"config": config})
+
+
+def test_vmctl_lists_them(croft, api):
+    run = subprocess.run([f"{O}/vmctl", "--socket", croft.socket, "usb", "-o", "json"], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == api.items("/host/usb")
 
 
 def test_the_hosts_devices(api):

@@ -247,8 +247,8 @@ def test_the_life_of_a_vm(vmctl):
     assert vmctl("start", "web") == "web: running\n"
     assert vmctl("pause", "web") == "web: paused\n"
     assert vmctl("resume", "web") == "web: running\n"
-    assert vmctl("set", "web", "memory=2GiB", "description=the web") == "web: running\n"
-    assert "next start: memory_bytes" in vmctl.said
+    assert vmctl("set", "web", "cpus=3", "description=the web") == "web: running\n"
+    assert "next start: cpus" in vmctl.said
     assert vmctl("shutdown", "web", "timeout=30") == "web: off\n"
     assert vmctl("ls", "-o", "name", "w*").split() == ["web"]
     assert vmctl("ls", "--label", "env:prod", "-o", "name").split() == ["web"]

@@ -37,12 +37,12 @@ TEST(targets)
 		{ 512, 0, 0, 512 },		/* as it was started */
 		{ 300, 0, 0, 300 },		/* less */
 		{ 768, 0, 256, 512 },		/* more: the guest has not taken it yet */
-		{ 768, 128, 256, 640 },
-		{ 768, 256, 256, 768 },
-		{ 767, 256, 256, 767 },		/* no multiple of a block */
-		{ 300, 256, 0, 556 },		/* less again: what leaves by itself is not taken away twice */
-		{ 300, 100, 0, 400 },
-		{ 600, 256, 88, 768 },
+		{ 768, 128, 256, 512 },
+		{ 768, 256, 256, 512 },
+		{ 767, 0, 256, 512 },		/* no multiple of a block: */
+		{ 767, 256, 256, 511 },		/* what is too much is taken once it is there */
+		{ 300, 256, 0, 300 },		/* less again: what leaves by itself is not taken away twice */
+		{ 600, 256, 88, 512 },
 	};
 	struct memory m = { .boot_bytes = 512 * MIB, .hot_bytes = 512 * MIB, .block_bytes = 2 * MIB };
 

@@ -27,6 +27,20 @@ function Notices({ vm }) {
 		${n.more && html`<pre>${n.more}</pre>`}</div></div>`);
 }
 
+// What the guest has, where that is not what it shall have.
+function memoryNote({ current_bytes: current, wanted_bytes: wanted, as_of: asOf }, config) {
+	if (current > 0 && current !== wanted)
+		return html`the guest has ${bytes(current)} now, told <${Ago} time=${asOf} />`;
+	return config.memory_max_bytes > 0 && `it can grow to ${bytes(config.memory_max_bytes)} while it runs`;
+}
+
+function usbWords(u) {
+	const port = html`<span class="mono quiet">${u.port}</span>`;
+	const words = { plugged: html`plugged in, from the host’s port ${port}`, ready: html`at the host’s port ${port}, free`,
+		taken: html`${u.vm} has it`, absent: html`<span class="quiet">not plugged into the host</span>` };
+	return html`${words[u.state]}${u.problem && html`: ${u.problem}`}`;
+}
+
 function Devices({ vm }) {
 	const { disks = {}, cdroms = {}, nics = {} } = vm.config;
 	const rows = [
@@ -36,11 +50,12 @@ function Devices({ vm }) {
 			what: c.iso ? html`<${PathText} path=${c.iso} />` : html`<span class="quiet">empty</span>` })),
 		...Object.entries(nics).map(([name, n]) => ({ icon: 'network', name, is: `NIC, ${n.model}`, size: '',
 			what: html`${n.network} <span class="mono quiet">${n.mac}</span>` })),
+		...vm.status.usb.map(u => ({ icon: 'usb', name: u.name, is: 'USB device', size: '', what: usbWords(u) })),
 	];
 	return html`<section class="sheet"><h2>Devices</h2>
 		${rows.length ? html`<table class="plain-table"><tbody>${rows.map(r => html`<tr key=${r.is + r.name}>
 			<th scope="row"><${Icon} name=${r.icon} />${r.name}</th><td class="quiet">${r.is}</td><td class="number">${r.size}</td>
-			<td class="rest">${r.what}</td></tr>`)}</tbody></table>` : html`<p class="quiet">No disks, drives or network cards.</p>`}
+			<td class="rest">${r.what}</td></tr>`)}</tbody></table>` : html`<p class="quiet">No disks, drives, network cards or USB devices.</p>`}
 	</section>`;
 }
 
@@ -77,7 +92,7 @@ export function VmSummary({ vm }) {
 			config.description && ['Note', config.description],
 			['Runs by', accelWords[status.accel] ?? (config.engine === 'sim' ? accelWords.sim : accelWanted[config.accel]), status.accel_reason],
 			['CPUs', `${config.cpus}`, config.cpu_model && `${config.cpu_model}, machine ${config.machine}`],
-			['Memory', bytes(config.memory_bytes)],
+			['Memory', bytes(config.memory_bytes), memoryNote(status.memory, config)],
 			['Firmware', firmwareWords[config.firmware] ?? config.firmware],
 			config.firmware === 'kernel' && ['Kernel', html`<${PathText} path=${config.kernel?.image ?? ''} />`],
 			config.firmware === 'kernel' && config.kernel?.initrd && ['Initial RAM disk', html`<${PathText} path=${config.kernel.initrd} />`],
