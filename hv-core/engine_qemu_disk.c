@@ -98,6 +98,10 @@ HOT_BUILDER(hot_disk_add)
 	if (!d)
 		return -EIO;
 	nodes(d, node, file);
+	if (d->bus == VM_BUS_SCSI) {		/* it may be the first */
+		hot_plug_begin(h, true);
+		hot_plug(h, xstrdup("{\"driver\":\"virtio-scsi-pci\",\"id\":\"scsi\",\"addr\":\"0x0\"}"));
+	}
 	hot_plug_begin(h, d->bus != VM_BUS_SCSI);
 	hot_drop_node(h, node, file);		/* of a croftd that died before device_add */
 	hot_add_node(h, argv_disk_node(d, 0), fd);

@@ -263,15 +263,23 @@ static json_t *entry(json_t *array, const char *key, const char *value)
 	return NULL;
 }
 
+/* The device_add that the calls before it are for. */
+static unsigned next_add(const struct hot_run *h)
+{
+	unsigned i = h->at;
+
+	while (strcmp(h->calls[i].command, "device_add"))
+		i++;			/* hot_plug has queued one */
+	return i;
+}
+
 /* Is it there already? Then what follows for it is passed over. */
 static void on_devices(struct hot_run *h, json_t *result, struct err *e)
 {
-	const char *id = NULL;
+	unsigned add = next_add(h);
+	const char *id = json_string_value(json_object_get(h->calls[add].args, "id"));
 
-	for (unsigned i = h->at; i < h->n && !id; i++)
-		if (!strcmp(h->calls[i].command, "device_add"))
-			id = json_string_value(json_object_get(h->calls[i].args, "id"));
-	for (unsigned i = h->at; i < h->n && id && entry(result, "name", id); i++)
+	for (unsigned i = h->at; i <= add && id && entry(result, "name", id); i++)
 		h->calls[i].skip = h->calls[i].adds;
 }
 
@@ -290,11 +298,11 @@ static void on_port(struct hot_run *h, json_t *result, struct err *e)
 		fail(e, ERR_STATE, "all %u places for devices that come while the VM runs are taken", ARGV_PORTS);
 		err_hint(e, "it gets a place of its own at the next start");
 	}
-	for (unsigned k = h->at + 1; is_free && k < h->n; k++) {
+	if (!is_free)
+		return;
+	for (unsigned k = h->at + 1; k < next_add(h); k++)
 		h->calls[k].skip |= h->calls[k].then == on_port;
-		if (!strcmp(h->calls[k].command, "device_add"))
-			json_object_set_new(h->calls[k].args, "bus", json_string(strrchr(path, '/') + 1));
-	}
+	json_object_set_new(h->calls[next_add(h)].args, "bus", json_string(strrchr(path, '/') + 1));
 }
 
 void hot_plug_begin(struct hot_run *h, bool on_a_port)

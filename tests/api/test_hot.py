@@ -213,7 +213,7 @@ def wrote(croft, vm, disk):
 
 @pytest.mark.parametrize("bus", ["virtio", "nvme", "scsi"])
 def test_a_disk_comes_grows_and_goes(croft, api, name, running, bus):
-    running(cdroms={"cd0": {}})
+    running()
     vm = api.post(f"/vms/{name}/disks", {"name": "data", "size_bytes": MIB, "bus": bus, "limits": {"read_iops": 5}})
     nothing_waits(vm)
     assert vm["config"]["disks"]["data"]["path"] == f"[local] {name}/data.qcow2"
@@ -233,6 +233,15 @@ def test_a_disk_comes_grows_and_goes(croft, api, name, running, bus):
     nothing_waits(vm)
     assert not vm["config"]["disks"] and "data.qcow2" not in opened(vm)
     assert not os.path.exists(f"{croft.home}/datastores/local/{name}/data.qcow2")
+
+
+def test_scsi_disks_share_one_controller(api, name, running):
+    running(nics={f"n{i}": {} for i in range(8)})
+    for i in range(3):
+        nothing_waits(api.post(f"/vms/{name}/disks", {"name": f"s{i}", "size_bytes": MIB, "bus": "scsi"}))
+    for i in range(7):
+        nothing_waits(api.post(f"/vms/{name}/disks", {"name": f"v{i}", "size_bytes": MIB}))
+    assert api.post(f"/vms/{name}/disks", {"name": "last", "size_bytes": MIB})["pending"] == ["/config/disks/last"]
 
 
 def test_a_disk_of_the_start_stays_until_it_is_off(croft, api, name, running):
