@@ -233,19 +233,26 @@ char *argv_cdrom_node(const struct vm_cdrom *c, int fdset)
 	return node_json(&image, fdset);
 }
 
+char *argv_cdrom_device(const struct vm_cdrom *c, uint64_t boot_order)
+{
+	struct json j;
+
+	device_begin(&j, "scsi-cd", "cd", c->name);
+	put_scsi(&j, (unsigned)c->slot);
+	if (c->iso)
+		jw_strf(&j.w, "drive", "cd%u", (unsigned)c->slot);
+	put_boot_order(&j, boot_order);
+	return json_text(&j);
+}
+
 static void add_cdrom(struct argv *a, const struct vm_cdrom *c, uint64_t boot_order)
 {
 	struct image image = cdrom_image(c);
-	struct json j;
 
 	if (c->iso)
 		blockdev(a, &image, ARGV_FD_CDROM, c->name);
-	device_begin(&j, "scsi-cd", "cd", c->name);
-	put_scsi(&j, image.slot);
-	if (c->iso)
-		jw_strf(&j.w, "drive", "cd%u", image.slot);
-	put_boot_order(&j, boot_order);
-	json_end(&j, a, "-device");
+	add(a, xstrdup("-device"));
+	add(a, argv_cdrom_device(c, boot_order));
 }
 
 void argv_forward(const struct vm_forward *f, struct buf *out)

@@ -65,5 +65,6 @@ void argv_fini(struct argv *a);
 char *argv_disk_node(const struct vm_disk *d, int fdset);
 char *argv_disk_device(const struct vm_disk *d, uint64_t boot_order, const char *port);
 char *argv_cdrom_node(const struct vm_cdrom *c, int fdset);
+char *argv_cdrom_device(const struct vm_cdrom *c, uint64_t boot_order);
 char *argv_nic_device(const struct vm_nic *n, const char *port);
 void argv_forward(const struct vm_forward *f, struct buf *out);	/* "tcp:127.0.0.1:8080-:80" */

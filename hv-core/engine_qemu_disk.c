@@ -5,18 +5,33 @@
 #include "argv.h"
 #include "engine_qemu_hot.h"
 
+/* Names of a drive's nodes inside QEMU: argv.h. */
+static void cd_nodes(const struct vm_cdrom *c, char node[24], char file[24])
+{
+	snprintf(node, 24, "cd%u", (unsigned)c->slot);
+	snprintf(file, 24, "cdfile%u", (unsigned)c->slot);
+}
+
+static const struct vm_cdrom *cdrom(const struct vm_spec *v, const char *name, struct err *e)
+{
+	const struct vm_cdrom *c = field_vec_find(&v->cdroms, sizeof(*c), name);
+
+	if (!c)
+		fail(e, ERR_INTERNAL, "there is no drive %s", name);
+	return c;
+}
+
 /* Out, whatever was in it, and in. Done again it is the same; the guest sees that the disc was changed once more. The
  * drive opens although the guest has locked it: who changes the disc here knows what he does. */
 HOT_BUILDER(hot_medium)
 {
-	const struct vm_cdrom *c = field_vec_find(&wanted->cdroms, sizeof(*c), s->name);
+	const struct vm_cdrom *c = cdrom(wanted, s->name, e);
 	AUTO_FREE char *id = xasprintf("cd-%s", s->name);
 	char node[24], file[24];
 
 	if (!c)
-		return fail(e, ERR_INTERNAL, "there is no drive %s", s->name);
-	snprintf(node, sizeof(node), "cd%u", (unsigned)c->slot);
-	snprintf(file, sizeof(file), "cdfile%u", (unsigned)c->slot);
+		return -EIO;
+	cd_nodes(c, node, file);
 	hot_call(h, "blockdev-open-tray", json_pack("{s:s, s:b}", "id", id, "force", 1));
 	hot_call(h, "blockdev-remove-medium", json_pack("{s:s}", "id", id));
 	hot_drop_node(h, node, file);
@@ -89,6 +104,13 @@ HOT_BUILDER(hot_size)
 	return 0;
 }
 
+/* SCSI's controller: what comes may be the first of its kind. */
+static void plug_controller(struct hot_run *h)
+{
+	hot_plug_begin(h, true);
+	hot_plug(h, xstrdup("{\"driver\":\"virtio-scsi-pci\",\"id\":\"scsi\",\"addr\":\"0x0\"}"));
+}
+
 HOT_BUILDER(hot_disk_add)
 {
 	static const struct vm_limits none;
@@ -98,6 +120,8 @@ HOT_BUILDER(hot_disk_add)
 	if (!d)
 		return -EIO;
 	nodes(d, node, file);
+	if (d->bus == VM_BUS_SCSI)
+		plug_controller(h);
 	hot_plug_begin(h, d->bus != VM_BUS_SCSI);
 	hot_drop_node(h, node, file);		/* of a croftd that died before device_add */
 	hot_add_node(h, argv_disk_node(d, 0), fd);
@@ -117,6 +141,40 @@ HOT_BUILDER(hot_disk_remove)
 	if (!d)
 		return -EIO;
 	nodes(d, node, file);
+	hot_unplug(h, id, e);
+	hot_drop_node(h, node, file);
+	return 0;
+}
+
+HOT_BUILDER(hot_cdrom_add)
+{
+	const struct vm_cdrom *c = cdrom(wanted, s->name, e);
+	char node[24], file[24];
+	bool disc = *fd >= 0;
+
+	if (!c)
+		return -EIO;
+	cd_nodes(c, node, file);
+	plug_controller(h);
+	hot_plug_begin(h, false);
+	hot_drop_node(h, node, file);
+	if (disc)
+		hot_add_node(h, argv_cdrom_node(c, 0), fd);
+	hot_plug(h, argv_cdrom_device(c, 0));
+	if (disc)
+		hot_undo(h, "blockdev-del", json_pack("{s:s}", "node-name", node));
+	return 0;
+}
+
+HOT_BUILDER(hot_cdrom_remove)
+{
+	const struct vm_cdrom *c = cdrom(is, s->name, e);
+	AUTO_FREE char *id = xasprintf("cd-%s", s->name);
+	char node[24], file[24];
+
+	if (!c)
+		return -EIO;
+	cd_nodes(c, node, file);
 	hot_unplug(h, id, e);
 	hot_drop_node(h, node, file);
 	return 0;

@@ -54,6 +54,8 @@ HOT_BUILDER(hot_size);
 HOT_BUILDER(hot_limits);
 HOT_BUILDER(hot_disk_add);
 HOT_BUILDER(hot_disk_remove);
+HOT_BUILDER(hot_cdrom_add);
+HOT_BUILDER(hot_cdrom_remove);
 HOT_BUILDER(hot_cable);
 HOT_BUILDER(hot_forwards);
 HOT_BUILDER(hot_nic_add);

@@ -7,6 +7,7 @@
  * differs inside it is looked for in the other rows. Another one is changed, with all below it. */
 static const struct { const char *pattern; enum hot_what added, removed, changed; } parts[] = {
 	{ "/cdroms/*/iso", .changed = HOT_MEDIUM },
+	{ "/cdroms/*", .added = HOT_CDROM_ADD, .removed = HOT_CDROM_REMOVE },
 	{ "/disks/*/limits", .changed = HOT_LIMITS },
 	{ "/disks/*/size_bytes", .changed = HOT_SIZE },
 	{ "/disks/*", .added = HOT_DISK_ADD, .removed = HOT_DISK_REMOVE },
@@ -170,7 +171,7 @@ const char *hot_file(const struct hot_step *s, const struct vm_spec *wanted, boo
 	const struct vm_disk *d = field_vec_find(&wanted->disks, sizeof(*d), s->name);
 
 	*ret_writable = false;
-	if (s->what == HOT_MEDIUM)
+	if (s->what == HOT_MEDIUM || s->what == HOT_CDROM_ADD)
 		return c ? c->iso : NULL;
 	if (s->what != HOT_DISK_ADD || !d)
 		return NULL;

@@ -9,8 +9,8 @@ enum hot_what {
 	HOT_NONE,		/* not while it runs: at its next start */
 	HOT_MEDIUM,		/* the disc in a CD drive */
 	HOT_SIZE, HOT_LIMITS, HOT_CABLE, HOT_FORWARDS, HOT_MEMORY,
-	HOT_NIC_REMOVE, HOT_DISK_REMOVE,
-	HOT_DISK_ADD, HOT_NIC_ADD,
+	HOT_NIC_REMOVE, HOT_DISK_REMOVE, HOT_CDROM_REMOVE,
+	HOT_DISK_ADD, HOT_CDROM_ADD, HOT_NIC_ADD,
 	HOT_USB,		/* an entry of the config: can it ever be plugged in? */
 	HOT_USB_UNPLUG, HOT_USB_PLUG,	/* the device that it means: planned by who knows what is plugged into the host */
 	HOT_NWHATS

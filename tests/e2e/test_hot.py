@@ -52,17 +52,26 @@ def change(api, **config):
     return vm
 
 
-def test_a_disk_comes_is_written_grows_and_goes(guest, api, sh):
-    nothing_waits(api.post("/vms/hot/disks", {"name": "data", "size_bytes": 8 * MIB}))
-    wait_for("the guest sees it", lambda: "vda" in sh("ls /sys/block"))
-    assert sh("cat /sys/block/vda/serial; echo; cat /sys/block/vda/size") == ["data", str(8 * MIB // 512)]
-    sh("echo WRITTEN | dd of=/dev/vda bs=512 conv=sync; sync")
+def opened(vm):
+    folder = f"/proc/{vm['status']['pid']}/fd"
+    return " ".join(os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+
+
+@pytest.mark.parametrize("bus, disk", [("virtio", "vda"), ("scsi", "sda")])
+def test_a_disk_comes_is_written_grows_and_goes(guest, api, sh, bus, disk):
+    nothing_waits(api.post("/vms/hot/disks", {"name": "data", "size_bytes": 8 * MIB, "bus": bus}))
+    wait_for("the guest sees it", lambda: disk in sh("ls /sys/block"))
+    assert sh(f"cat /sys/block/{disk}/size") == [str(8 * MIB // 512)]
+    assert "data" in sh(f"cat /sys/block/{disk}/serial /sys/block/{disk}/device/vpd_pg80 | tr -c a-z ' '")
+    sh(f"echo WRITTEN | dd of=/dev/{disk} bs=512 conv=sync; sync")
     nothing_waits(api.post("/vms/hot/disks/data/grow", {"size_bytes": 16 * MIB}))
-    wait_for("the guest sees the size", lambda: sh("cat /sys/block/vda/size") == [str(16 * MIB // 512)])
-    assert sh("head -c 7 /dev/vda") == ["WRITTEN"]
+    rescan = f"echo 1 > /sys/block/{disk}/device/rescan; " if bus == "scsi" else ""
+    wait_for("the guest sees the size", lambda: sh(f"{rescan}cat /sys/block/{disk}/size") == [str(16 * MIB // 512)])
+    assert sh(f"head -c 7 /dev/{disk}") == ["WRITTEN"]
     nothing_waits(api.ok("DELETE", "/vms/hot/disks/data"))
-    assert "vda" not in sh("ls /sys/block")
+    wait_for("the guest sees it no more", lambda: disk not in sh("ls /sys/block"))
     assert not os.path.exists(f"{guest.home}/datastores/local/hot/data.qcow2")
+    assert "data.qcow2" not in opened(api.get("/vms/hot"))
 
 
 def test_killed_while_the_guest_lets_go(guest, api, sh):

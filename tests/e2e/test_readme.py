@@ -73,7 +73,7 @@ def test_a_first_vm(demo, tmp_path):
 
 
 def test_your_own_system(user):
-    upload, create, console, ssh, upload_iso, create_iso, console_iso = commands("Your own system")
+    upload, create, console, ssh, upload_iso, create_iso, console_iso, *changes = commands("Your own system")
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
     user.run(upload)
@@ -92,4 +92,8 @@ def test_your_own_system(user):
     user.run(upload_iso)
     user.run(create_iso)
     user.console(console_iso, (b"cd:~# ", b"echo a$((6*7))b\n"), (b"a42b", LEAVE))
+    for change in changes:
+        assert "next start" not in user.run(change + " 2>&1")
+    user.console(console, (b"uefi:~# ", b"until [ $(cat /sys/block/vdb/size) = $((80<<21)) ] && ls /sys/class/net/eth1; do sleep 1; done; "
+                                        b"echo c$((6*7))d\n"), (b"c42d", LEAVE))
     user.run("build/vmctl rm mine fresh --force --yes")

@@ -19,7 +19,7 @@ static struct vm_spec spec(const char *json)
 static const char *const names[HOT_NWHATS] = {
 	[HOT_MEDIUM] = "medium", [HOT_SIZE] = "size", [HOT_LIMITS] = "limits", [HOT_CABLE] = "cable", [HOT_FORWARDS] = "forwards",
 	[HOT_MEMORY] = "memory", [HOT_USB] = "usb", [HOT_USB_UNPLUG] = "-usb", [HOT_NIC_REMOVE] = "-nic", [HOT_DISK_REMOVE] = "-disk",
-	[HOT_DISK_ADD] = "+disk", [HOT_NIC_ADD] = "+nic", [HOT_USB_PLUG] = "+usb",
+	[HOT_CDROM_ADD] = "+cd", [HOT_CDROM_REMOVE] = "-cd", [HOT_DISK_ADD] = "+disk", [HOT_NIC_ADD] = "+nic", [HOT_USB_PLUG] = "+usb",
 };
 
 static void tell(const struct hot_plan *p, struct buf *out)
@@ -33,7 +33,8 @@ static const struct { const char *is, *wanted; bool fresh; const char *steps; } 
 	{ "{}", "{}", false, "" },
 	{ "{}", "{\"cpus\":2,\"description\":\"x\",\"autostart\":true,\"on_crash\":\"off\"}", false, "" },
 	{ "{\"cdroms\":{\"cd0\":{}}}", "{\"cdroms\":{\"cd0\":{\"iso\":\"[a] b.iso\"}}}", false, "medium cd0 /cdroms/cd0/iso" },
-	{ "{}", "{\"cdroms\":{\"cd0\":{}}}", false, "" },
+	{ "{}", "{\"cdroms\":{\"cd0\":{}}}", false, "+cd cd0 /cdroms/cd0" },
+	{ "{\"cdroms\":{\"cd0\":{}}}", "{}", false, "-cd cd0 /cdroms/cd0" },
 	{ "{\"disks\":{" DISK("a", "") "}}", "{\"disks\":{" DISK("a", ",\"limits\":{\"read_iops\":1,\"write_iops\":2}") "}}", false,
 	  "limits a /disks/a/limits" },
 	{ "{\"disks\":{" DISK("a", "") "}}", "{\"disks\":{" DISK("a", ",\"bus\":\"nvme\"") "}}", false, "" },
