@@ -460,7 +460,7 @@ static void note_end(const struct machine *vm, json_t *args)
 {
 	struct vm_status st;
 
-	if (!vm || !vm->vm)		/* a task on the host has none */
+	if (!vm || !vm->vm)		/* a task of the host, or of a row that cannot be read */
 		return;
 	vm_status(vm->vm, &st);
 	if (st.last->when_usec)

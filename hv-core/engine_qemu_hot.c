@@ -7,7 +7,7 @@
 
 enum {
 	UNPLUG_USEC = 8000000,		/* Linux lets go after 5 s: somebody may press the button again */
-	NODE_AGAIN_USEC = 20000, NODE_AGAINS = 25,	/* for a node whose device is gone, but not from everything inside QEMU */
+	NODE_USEC = 20000, NODE_TRIES = 25,	/* for a node whose device is gone, but not from everything inside QEMU */
 };
 
 struct hot_run {
@@ -110,9 +110,9 @@ static void on_again(void *arg) { next(arg); }
 static bool ask_again(struct hot_run *h, const struct hot_call *c, const struct err *e)
 {
 	if (!e || e->code != ERR_STATE || h->undoing || strcmp(c->command, "blockdev-del") || !strstr(e->msg, "in use") ||
-	    h->agains++ == NODE_AGAINS)
+	    h->agains++ == NODE_TRIES)
 		return false;
-	timer_arm(&h->patience, h->g->vm->vms->how.ev, NODE_AGAIN_USEC, on_again, h);
+	timer_arm(&h->patience, h->g->vm->vms->how.ev, NODE_USEC, on_again, h);
 	return true;
 }
 

@@ -46,11 +46,11 @@ static const struct { const char *is, *wanted; bool fresh; const char *steps; } 
 	/* just started, nothing differs: what a command line can't say */
 	{ "{\"disks\":{" DISK("a", ",\"limits\":{\"read_iops\":1}") "," DISK("b", "") "},\"nics\":{\"x\":{\"connected\":false},\"y\":{}}}",
 	  "{\"disks\":{" DISK("a", ",\"limits\":{\"read_iops\":1}") "," DISK("b", "") "},\"nics\":{\"x\":{\"connected\":false},\"y\":{}}}",
-	  true, "limits a /disks/a/limits; cable x /nics/x/connected" },
+	  true, "limits a /disks/a/limits; cable x /nics/x/connected; memory  /memory_bytes" },
 	/* once is enough, and what comes is plugged in with its limits */
 	{ "{\"disks\":{" DISK("a", "") "}}",
 	  "{\"disks\":{" DISK("a", ",\"limits\":{\"read_iops\":1}") "," DISK("b", ",\"limits\":{\"read_iops\":1}") "}}", true,
-	  "limits a /disks/a/limits; +disk b /disks/b" },
+	  "limits a /disks/a/limits; memory  /memory_bytes; +disk b /disks/b" },
 };
 
 TEST(plans)
@@ -124,9 +124,9 @@ TEST(more_than_there_is_room_for_is_left_for_the_next_time)
 	struct vm_spec none = spec("{}"), all = spec(b.data);
 
 	hot_plan(&none, &all, true, &p);
-	eq_int(p.n, 24);
+	eq_int(p.n, 25);
 	hot_plan(&all, &none, true, &p);
-	eq_int(p.n, 24);
+	eq_int(p.n, 25);
 	ok(p.n <= HOT_MAX);
 	fields_fini(&vm_spec_fields, &none);
 	fields_fini(&vm_spec_fields, &all);
