@@ -27,7 +27,7 @@ NATIVE = os.environ.get("LAB") == "native"
 NOISE = 3           # how much longer than it should take a thing may take on a busy machine
 BOOT_S = 60         # what an emulated host has to boot
 
-# What is emulated: a row each. hotplug: devices that QEMU can't save, plugged in after every restore.
+# What is emulated: a row each. kernel: which one (see build). hotplug: devices that QEMU can't save, plugged in after every restore.
 PROFILES = {
     "altra": dict(machine="gic-version=3", cpu="neoverse-n1", smp="2", memory="2G"),
     "pi4": dict(machine="gic-version=2", cpu="cortex-a72", smp="2", memory="2G"),
@@ -35,6 +35,8 @@ PROFILES = {
     "numa": dict(machine="gic-version=3", cpu="neoverse-n1", smp="16,sockets=2,cores=8", memory="2G", devices=[
         "-object", "memory-backend-ram,id=ram0,size=1G", "-numa", "node,nodeid=0,cpus=0-7,memdev=ram0",
         "-object", "memory-backend-ram,id=ram1,size=1G", "-numa", "node,nodeid=1,cpus=8-15,memdev=ram1"]),
+    "usb": dict(machine="gic-version=3", cpu="neoverse-n1", smp="2", memory="2G", kernel="-usb", devices=[
+        "-device", "qemu-xhci,id=xhci"]),
     "dpu": dict(machine="gic-version=3,iommu=smmuv3", cpu="neoverse-n1", smp="2", memory="2G", devices=[
         "-device", "pcie-root-port,id=behind,chassis=1,slot=1", "-device", "nvme-subsys,id=subsystem"], hotplug=[
         dict(driver="nvme", id="nvme", bus="behind", serial="lab", subsys="subsystem", sriov_max_vfs=4,
@@ -194,7 +196,8 @@ class Emulated(Native):
         return ["qemu-system-aarch64", "-nodefaults", "-no-user-config", "-display", "none", "-name", f"lab-{self.profile}",
                 "-M", f"virt-7.2,virtualization=on,{self.row['machine']}", "-cpu", self.row["cpu"], "-smp", self.row["smp"],
                 "-m", self.row["memory"], "-accel", "tcg,thread=multi,tb-size=512",
-                "-kernel", f"{LAB}/base/vmlinuz", "-initrd", f"{LAB}/base/initrd.gz", "-append", CMDLINE,
+                "-kernel", f"{LAB}/base/vmlinuz{self.row.get('kernel', '')}",
+                "-initrd", f"{LAB}/base/initrd{self.row.get('kernel', '')}.gz", "-append", CMDLINE,
                 "-drive", f"{drive},id=root,file={self.folder}/root.qcow2",
                 "-drive", f"{drive},id=data,file={self.folder}/data.qcow2",
                 "-netdev", "user,id=out,hostfwd=tcp:127.0.0.1:0-:443", "-netdev", "hubport,id=lan,hubid=1",
