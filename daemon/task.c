@@ -478,7 +478,8 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
 	b->apply = ch->apply;
 	b->fini = ch->fini;
 	b->arg = ch->arg;
-	note_end(vm, args);
+	if (vm)
+		note_end(vm, args);
 	b->args = json_dumps(args, JSON_COMPACT);
 	t->kind = kind;
 	t->vm = vm;
