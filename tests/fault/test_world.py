@@ -183,7 +183,7 @@ def test_the_pid_is_another_programs(home, held):
         home.start()
         api = home.client()
         if held:
-            api.wait_state("x", "degraded")
+            api.wait_state("x", "lost")
             answer = api.request("POST", "/vms/x/poweroff", None, {"Prefer": "wait=1"})
             assert answer.status in (202, 409, 500, 503, 504), answer
             assert stat(a.pid) == stat(b.pid) == "S"

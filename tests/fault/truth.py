@@ -39,7 +39,7 @@ def settled(croft, *under_way):
 
     def still():
         return api.get("/host")["agent"]["tasks_open"] == len(under_way) and all(
-            v["status"]["state"] in (*ALIVE, "off") for v in api.items("/vms"))
+            v["status"]["state"] in (*ALIVE, "off", "suspended") for v in api.items("/vms"))
     try:
         wait_for("tasks and VMs have settled", still, 40)
     except AssertionError:
@@ -76,4 +76,5 @@ def check_files(croft, *others):
     for v in vms.values():
         files = set(os.listdir(f"{croft.home}/datastores/local/{v['folder'].removeprefix('[local] ')}"))
         variables = {"uefi-vars.qcow2"} if v["config"]["firmware"] == "uefi" else set()
+        variables |= {"memory.croft"} if v["status"]["state"] == "suspended" else set()
         assert files == {".croft-vm", "vm.croft.json"} | {f"{d}.qcow2" for d in v["config"].get("disks", {})} | variables, files
