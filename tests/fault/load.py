@@ -20,13 +20,7 @@ import uuid
 import tiny
 from websocket import WebSocketException
 from croft import Client, wait_for
-<<<<<<< HEAD
-from kinds import ANEW, KINDS, OF_HOST
-||||||| d292c03
-from kinds import ANEW, KINDS
-=======
-from kinds import ANEW, GUESTS, KINDS
->>>>>>> chaos
+from kinds import ANEW, GUESTS, KINDS, OF_HOST
 from truth import ALIVE, check, check_files, running
 
 # What needs another guest, or asks several things of which each time other ones, stands in test_steps.py alone.
@@ -101,13 +95,8 @@ class Owner(threading.Thread):
     # ---- what it asks for
 
     def choose(self, m):
-<<<<<<< HEAD
-        fit = [k for k, (before, request, _) in KINDS.items() if before == m.state and k not in OF_HOST and takes(request, m)]
-||||||| d292c03
-        fit = [k for k, (before, request, _) in KINDS.items() if before == m.state and takes(request, m) and not k.startswith("host.")]
-=======
-        fit = [k for k, (before, request, _) in KINDS.items() if before == m.state and takes(request, m) and k not in ALONE and not k.startswith("host.")]
->>>>>>> chaos
+        fit = [k for k, (before, request, _) in KINDS.items()
+               if before == m.state and takes(request, m) and k not in ALONE | OF_HOST]
         return self.random.choice(fit) if fit else None
 
     def create(self, m):

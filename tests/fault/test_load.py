@@ -3,16 +3,8 @@ import os
 import random
 
 from croft import croftd
-<<<<<<< HEAD
-from kinds import KINDS, OF_HOST
-from load import Load
-||||||| d292c03
-from kinds import KINDS
-from load import Load
-=======
 from kinds import KINDS
 from load import ALONE, Load
->>>>>>> chaos
 
 COUNT = int(os.environ.get("COUNT", "60"))
 
@@ -29,11 +21,5 @@ def test_something_dies_at_any_moment(tmp_path, capsys):
             load.end()
             with capsys.disabled():
                 print(f"\nCROFT_SEED={seed}", *load.figures(), sep="\n")
-<<<<<<< HEAD
-        for kind in KINDS.keys() - OF_HOST if COUNT >= 60 else ():
-||||||| d292c03
-        for kind in KINDS if COUNT >= 60 else ():
-=======
         for kind in set(KINDS) - ALONE if COUNT >= 60 else ():
->>>>>>> chaos
             assert any(k == kind for k, _ in load.ends), f"{kind} was never asked for: what does a VM need for it?"
