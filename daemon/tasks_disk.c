@@ -196,10 +196,18 @@ static const struct hot_reason *why_not(const struct task *t, const char *row)
 	return machine_hot_reason(t->vm, pointer);
 }
 
+/* The runner is busy, or will be when the VM that croftd has found running, or is starting, has come so far. */
+static bool at_work(const struct task *t)
+{
+	enum vm_state s = t->vm->vm ? vm_state(t->vm->vm) : VM_OFF;
+
+	return machine_hot_busy(t->vm) || s == VM_ATTACHING || s == VM_STARTING;
+}
+
 /* Plugged in or pending, with its reason in the VM: the VM has the disk either way. */
 static void plug_changed(struct task *t)
 {
-	if (!machine_hot_busy(t->vm))
+	if (!at_work(t))
 		task_step_end(t, NULL);
 }
 
@@ -225,7 +233,7 @@ static void let_go_changed(struct task *t)
 
 	if (!runs(t) || !disk_now(t)) {
 		task_step_end(t, NULL);
-	} else if (!machine_hot_busy(t->vm) && (!r || r->code != ERR_TIMEOUT)) {
+	} else if (!at_work(t) && (!r || r->code != ERR_TIMEOUT)) {
 		fail(&e, ERR_STATE, "%s keeps the disk %s: %s", t->vm->name, arg_text(t, "name"),
 		     r ? r->text : "it cannot be changed in its state");
 		err_hint(&e, "shut %s down, and remove the disk then", t->vm->name);
@@ -322,7 +330,7 @@ static void grow_changed(struct task *t)
 		grow_file(t);
 	} else if (d->size_bytes == arg_u64(t, "size_bytes")) {
 		task_step_end(t, NULL);
-	} else if (!machine_hot_busy(t->vm)) {
+	} else if (!at_work(t)) {
 		fail(&e, ERR_STATE, "the disk %s did not grow: %s", arg_text(t, "name"),
 		     r ? r->text : "the VM cannot be changed in its state");
 		err_hint(&e, "try again, or with %s shut down", t->vm->name);

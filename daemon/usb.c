@@ -193,8 +193,9 @@ void usb_view(const struct machine *m, struct field_vec *out)
 		struct usb_status *s = field_vec_add(out, sizeof *s);
 		const struct usb_device *shown = d ?: taken;
 		AUTO_FREE char *pointer = xasprintf("/usb/%s", want->name);
+		const struct hot_reason *why = machine_hot_reason(m, pointer);
 
-		*s = (struct usb_status){ .name = want->name, .as_of = u->as_of, .problem = (char *)machine_hot_reason(m, pointer),
+		*s = (struct usb_status){ .name = want->name, .as_of = u->as_of, .problem = why ? why->text : NULL,
 			.state = p ? STATE_PLUGGED : d ? STATE_READY : taken ? STATE_TAKEN : STATE_ABSENT };
 		s->vm = p ? m->name : taken ? holder(m->c, taken)->name : NULL;
 		if (shown)

@@ -128,8 +128,11 @@ static int describe_work(struct job *job, struct err *e)
 	if (!is_owner(v->j.dirfd, v->j.path, v->uuid))
 		return fail(e, ERR_STATE, "the folder \"%.200s\" doesn't belong to VM %s", v->j.path, v->uuid);
 	snprintf(path, sizeof(path), "%s/" VMFOLDER_DESCRIPTOR, v->j.path);
-	if (!file_read_at(v->j.dirfd, path, VMFOLDER_DESCRIPTOR_MAX, &old, &n) && n == v->n && !memcmp(old, v->text, n))
+	if (!file_read_at(v->j.dirfd, path, VMFOLDER_DESCRIPTOR_MAX, &old, &n) && n == v->n && !memcmp(old, v->text, n)) {
+		snprintf(path, sizeof(path), "%s/" FILE_TEMP VMFOLDER_DESCRIPTOR, v->j.path);
+		unlinkat(v->j.dirfd, path, 0);		/* of a croftd that was killed */
 		return 0;		/* it says so already: storage that wears out is written no more than needed */
+	}
 	r = file_publish_at(v->j.dirfd, path, v->text, v->n, 0600);
 	return r < 0 ? dsjob_fail(e, r, "write", path) : 0;
 }

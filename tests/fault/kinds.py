@@ -1,7 +1,5 @@
 """kinds.py: each kind of task that Croft knows: how the tests come to one. A kind without a row here fails
 test_steps.py: so every new one is killed at each of its steps, and takes part in the chaos."""
-import itertools
-
 import agent_guest
 
 DISKS = {"system": {"source": "[local] base.qcow2"}, "data": {"size_bytes": 64 << 20}}
@@ -33,24 +31,44 @@ def restore(api, vm="vm"):
     return api.request("DELETE", "/host/maintenance")
 
 
-fresh = itertools.count()
+def disks(api, vm):
+    return api.vm(vm)["config"]["disks"]
+
+
+def have_disk(api, vm, name):
+    if name not in disks(api, vm):
+        api.post(f"/vms/{vm}/disks", {"name": name, "size_bytes": 1 << 20})
+
+
+def no_more_disk(api, vm="vm"):
+    if "more" in disks(api, vm):            # (what it was started with, a running VM keeps)
+        api.post(f"/vms/{vm}/poweroff")
+        api.ok("DELETE", f"/vms/{vm}/disks/more")
+        api.post(f"/vms/{vm}/start")
+
+
+def disk_to_remove(api, vm="vm"):
+    have_disk(api, vm, "less")
+
+
+def disk_to_grow(api, vm="vm"):
+    have_disk(api, vm, "grows")
+    grown[vm] = disks(api, vm)["grows"]["size_bytes"] + (1 << 20)
+
+
+grown = {}
 
 
 def add_disk(api, vm="vm"):
-    return api.request("POST", f"/vms/{vm}/disks", {"name": f"more{next(fresh)}", "size_bytes": 1 << 20})
+    return api.request("POST", f"/vms/{vm}/disks", {"name": "more", "size_bytes": 1 << 20})
 
 
 def remove_disk(api, vm="vm"):
-    api.post(f"/vms/{vm}/disks", {"name": "less", "size_bytes": 1 << 20})
     return api.request("DELETE", f"/vms/{vm}/disks/less")
 
 
 def grow_disk(api, vm="vm"):
-    disk, d = next(iter(api.get(f"/vms/{vm}")["config"]["disks"].items()), (None, None))
-    if not disk:
-        disk, d = "grows", {"size_bytes": 1 << 20}
-        api.post(f"/vms/{vm}/disks", {"name": disk, **d})
-    return api.request("POST", f"/vms/{vm}/disks/{disk}/grow", {"size_bytes": d["size_bytes"] + (1 << 20)})
+    return api.request("POST", f"/vms/{vm}/disks/grows/grow", {"size_bytes": grown[vm]})
 
 
 # kind: the state that the VM has before, the request (of an API client and a VM's name, which is "vm" where nothing
@@ -87,3 +105,6 @@ ANEW = {"vm.reboot"}
 
 # Kinds that ask the agent in the guest need one; the others have a guest that boots in a blink.
 GUESTS = {kind: agent_guest for kind in ("vm.freeze", "vm.thaw", "vm.set-time")}
+
+# What a kind is about, made ready before it is asked for: so that what is asked is one request, the same each time.
+READY = {"vm.disk-add": no_more_disk, "vm.disk-remove": disk_to_remove, "vm.disk-grow": disk_to_grow}

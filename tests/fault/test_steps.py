@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import agent_guest
 import tiny
-from kinds import GUESTS, KINDS
+from kinds import GUESTS, KINDS, READY
 from croft import O, croftd, wait_for
 
 FAULTS = f"{O}/faults/croftd"
@@ -40,6 +40,12 @@ class House:
         with open(self.log, encoding="ascii") as f:
             lines = f.read().splitlines()
         return [x for x in lines if not x.startswith(("step ", "killed "))], dict(x.split()[1:] for x in lines if x.startswith("step "))
+
+    def ready(self, kind, state, disks=None):
+        """A VM in that state with what that kind of task needs."""
+        self.prepare(state, disks, GUESTS.get(kind, tiny))
+        if kind in READY:
+            READY[kind](self.api)
 
     def prepare(self, state, disks=None, guest=tiny):
         """A VM in that state, or none."""
@@ -94,7 +100,7 @@ class House:
     def agrees(self):
         """Inventory, files and processes say the same. Returns the state of the VM."""
         api = self.api
-        assert not api.get("/host")["agent"]["tasks_open"]
+        assert not api.get("/host")["agent"]["tasks_open"], [(t["id"], t["kind"], t["state"], t["step"], t.get("note")) for t in api.items("/tasks") if not t["finished"]] + [api.items("/vms")[0]["status"]]
         wait_for("it is attached", lambda: not api.items("/vms?state=attaching"))
         vms = api.items("/vms")
         folders = {name for name in os.listdir(self.store) if os.path.isdir(f"{self.store}/{name}")}
@@ -117,7 +123,7 @@ class House:
         """The points of that task, which is done undisturbed; its table of steps."""
         self.start(CROFT_FAULT_LOG=self.log)
         assert request(self.api).status == 202
-        assert self.last_task(kind)["state"] == "done"
+        assert (t := self.last_task(kind))["state"] == "done", t
         points, table = self.points()
         points = [p for p in points if p.startswith(kind + ":")]        # a request may have made first what it is about
         steps = [row for row in table if row.startswith(kind + ":")]
@@ -168,13 +174,12 @@ def test_every_kind_is_walked(house):
 def test_killed_at_each_step(house, kind):
     before, request, after = KINDS[kind]
     disks = {"data": {"size_bytes": 1 << 20}} if kind == "vm.delete" else None
-    guest = GUESTS.get(kind, tiny)
     house.start()
     house.prepare(None)
-    house.prepare(before, disks, guest)
+    house.ready(kind, before, disks)
     points, table = house.walked(kind, request)
     for point in points:
-        house.prepare(before, disks, guest)
+        house.ready(kind, before, disks)
         house.die_at(point, request)
         task, state = house.last_task(kind), house.agrees()
         told = f"{point}: {task}, the VM is {state}"
@@ -211,13 +216,13 @@ def test_another_process_is_killed_at_each_step(house, kind, victim):
     before, request, after = KINDS[kind]
     house.start()
     house.prepare(None)
-    house.prepare(before, guest=GUESTS.get(kind, tiny))
+    house.ready(kind, before)
     points, _ = house.walked(kind, request)
     order, killed = f"{house.log}.order", 0
     house.start(CROFT_FAULT_LOG=house.log, CROFT_KILL_ORDER=order)
     for point in points:
         house.prepare(before and "off")     # for a guest whose croft-vm dies again and again, the next one takes its time
-        house.prepare(before, guest=GUESTS.get(kind, tiny))
+        house.ready(kind, before)
         last = max(t["id"] for t in house.api.items("/tasks"))
         with open(order, "w", encoding="ascii") as f:
             f.write(f"{victim} {point}")
