@@ -12,6 +12,7 @@ def panic(api):
     assert b"0x1b360011" in console.command(f"echo $(cat {DEVICE}/vendor)$(cut -c3- {DEVICE}/device)")
     console.command(f"echo 1 >{DEVICE}/enable; at=$(head -1 {DEVICE}/resource | cut -d' ' -f1)")
     console.type("devmem $at 8 1\n")
+    console.until(b"$at 8 1")                       # it is there: nothing of it is lost when we leave
     return console
 
 
