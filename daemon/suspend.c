@@ -351,24 +351,19 @@ static void wake_planned(void *arg, struct vm_launch *l, const struct err *e)
 {
 	struct waking *w = arg;
 	struct task *t = w->t;
-	struct err err = {};
 
 	if (e) {
-		err = *e;
-		if (!*err.hint)
+		struct err err = *e;
+
+		if (!*err.hint && e->code != ERR_CANCELLED)
 			err_hint(&err, "vmctl discard %s throws the saved memory away; then it starts anew", t->vm->name);
-		close_at(&w->fd);
-		task_step_end(t, &err);
-	} else if (host_may_start(t->c, &err) < 0) {
-		vm_launch_free(l);
 		close_at(&w->fd);
 		task_step_end(t, &err);
 	} else {
 		l->resumes = true;
 		l->memory = TAKE_FD(w->fd);
 		l->memory_bytes = t->vm->memory->bytes;
-		if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
-			task_step_end(t, &err);
+		task_launch(t, l);
 	}
 	free(w);
 }
@@ -513,6 +508,8 @@ void suspend_loaded(struct machine *m)
 {
 	struct loaded *l = xnew(loaded);
 
+	if (m->task)
+		m->task->cancelled = NULL;	/* from here on that would lose the memory */
 	l->c = m->c;
 	memcpy(l->id, m->id, sizeof l->id);
 	l->memory = xnew(machine_memory);
@@ -538,7 +535,7 @@ static const struct step wake_steps[] = {
 	{ "remove the saved memory", remove_run, NULL, 1, STEP_REDO },
 	{}
 };
-const struct task_kind task_vm_wake = { "vm.wake", wake_steps };
+const struct task_kind task_vm_wake = { "vm.wake", wake_steps, .cancellable = true };
 
 const struct task_kind *task_start_kind(const struct machine *m)
 {

@@ -16,6 +16,7 @@ HOW = {     # how it misbehaves: what its VM may be after a while
     "garbage": ("starting",),
     "rubbish": ("running", "degraded"),
     "flood": ("running", "paused"),
+    "flaps": ("running", "paused"),
     "dies": ("off",),
     "mute": ("starting",),
     "slow": ("starting", "running", "degraded"),
@@ -64,6 +65,11 @@ def p99(house, seconds=1.0, least=100):
     return sorted(times)[len(times) * 99 // 100]
 
 
+def memory(house):
+    with open(f"/proc/{house.process.pid}/status", encoding="ascii") as f:
+        return int(f.read().split("VmRSS:")[1].split()[0]) << 10
+
+
 def others(house, name):
     return {v["name"]: (v["status"]["state"], v["status"]["pid"]) for v in house.client().items("/vms") if v["name"] != name}
 
@@ -73,7 +79,7 @@ def test_only_its_own_vm_suffers(house, how, capsys):
     api, name = house.client(), f"{how}-1"
     before, still = others(house, name), p99(house, 0.3)
     api.post("/vms", {"name": name, "config": tiny.config()})
-    mark = last_event(api)
+    mark, small = last_event(api), memory(house)
     assert api.request("POST", f"/vms/{name}/start").status == 202
     wait_for("it begins", lambda: api.vm(name)["status"]["state"] in HOW[how], 20)
     asked = threading.Thread(target=lambda: house.client().request("POST", f"/vms/{name}/reset", None, {"Prefer": "wait=20"}))
@@ -85,6 +91,7 @@ def test_only_its_own_vm_suffers(house, how, capsys):
     assert others(house, name) == before
     assert under < 20 * still + 50, "it delays requests about others"
     assert last_event(api) - mark < 60, "it fills the database"
+    assert memory(house) - small < 16 << 20, "it fills the memory"
     console = house.client().console("real1")
     console.type("x")
     console.until(b"x", 10)
@@ -93,16 +100,66 @@ def test_only_its_own_vm_suffers(house, how, capsys):
     assert state in HOW[how], state
     if asked.is_alive():
         asked.join()
-    vm = api.vm(name)
-    if vm["status"]["state"] == "starting":     # its task holds it for a minute; that it dies ends it at once
-        for pid in [p for p, uuid in running(house, "qemu").items() if uuid == vm["id"]]:
-            os.kill(pid, signal.SIGKILL)
-        api.wait_state(name, "off")
-        wait_for("the start has failed", lambda: not api.vm(name)["status"]["task"])
-    elif vm["status"]["state"] != "off":
+    remove(house, name)
+    assert others(house, name) == before
+    check(house)
+
+
+def remove(house, name):
+    api = house.client()
+    if api.vm(name)["status"]["state"] != "off":
         api.post(f"/vms/{name}/poweroff")
     api.ok("DELETE", f"/vms/{name}")
-    assert others(house, name) == before
+
+
+def begin(api, name):
+    """A start whose QEMU has been executed and says nothing."""
+    task = api.request("POST", f"/vms/{name}/start").json
+    wait_for("it hangs", lambda: api.vm(name)["status"]["state"] == "starting" and api.vm(name)["status"]["pid"])
+    return f"/tasks/{task['id']}"
+
+
+def test_the_plug_is_pulled_while_it_starts(house):
+    """A QEMU that never greets: its start has a minute. A power-off, or a cancel, ends it at once."""
+    api, name = house.client(), "mute-2"
+    api.post("/vms", {"name": name, "config": tiny.config()})
+    task = begin(api, name)
+    assert api.get(task)["cancellable"]
+    vm = api.post(f"/vms/{name}/poweroff")
+    assert vm["status"]["state"] == "off" and vm["status"]["last_end"]["why"] == "poweroff", vm["status"]
+    assert api.get(task)["state"] == "cancelled"
+    assert next(t for t in api.items(f"/tasks?target={name}"))["kind"] == "vm.poweroff"
+    task = begin(api, name)
+    assert api.ok("DELETE", task)["state"] == "cancelled"
+    assert api.vm(name)["status"]["state"] == "off"
+    assert api.problem(409, "POST", f"/vms/{name}/poweroff")["type"] == "/problems/wrong-state"
+    check(house)
+    task = begin(api, name)
+    house.kill()
+    house.start()                           # it goes on with the start, and the start is cancelled again
+    api = house.client()
+    assert api.post(f"/vms/{name}/poweroff")["status"]["state"] == "off"
+    assert api.get(task)["state"] in ("cancelled", "done")
+    api.ok("DELETE", f"/vms/{name}")
+    check(house)
+
+
+def test_the_plug_is_pulled_while_it_wakes(house):
+    """Nothing of the guest has run: it is suspended as it was."""
+    api = house.client()
+    api.post("/vms", {"name": "wakes", "config": tiny.config()})
+    api.post("/vms/wakes/start")
+    api.post("/vms/wakes/suspend")
+    api.ok("PATCH", "/vms/wakes", {"name": "mute-3"})
+    for end in (lambda: api.post("/vms/mute-3/poweroff"), lambda: api.ok("DELETE", task)):
+        task = begin(api, "mute-3")
+        end()
+        assert api.get(task)["state"] == "cancelled"
+        assert api.vm("mute-3")["status"]["state"] == "suspended"
+    api.ok("PATCH", "/vms/mute-3", {"name": "wakes"})
+    assert api.post("/vms/wakes/start")["status"]["state"] == "running"
+    assert echoes(house, "wakes")
+    remove(house, "wakes")
     check(house)
 
 
