@@ -28,8 +28,8 @@ export function Field({ label, note, pointer, problem, unit, children, kind = ''
 
 export function Check({ label, note, ...rest }) {
 	const id = useId();
-	return html`<div class="field check"><input type="checkbox" id=${id} ...${rest} /><label for=${id}>${label}</label>
-		${note && html`<p class="hint">${note}</p>`}</div>`;
+	return html`<div class="field check"><input type="checkbox" id=${id} aria-describedby=${note ? `${id}-note` : null} ...${rest} /><label for=${id}>${label}</label>
+		${note && html`<p class="hint" id=${`${id}-note`}>${note}</p>`}</div>`;
 }
 
 // One of a few, as buttons side by side.

@@ -15,7 +15,7 @@ const limitWords = {
 	'uniform-cores': 'Cores of one kind', 'systemd-scopes': 'A systemd scope for each VM', 'cgroup-v2': 'Limits by control groups',
 	iommu: 'Passing devices through', '4k-pages': 'Pages of 4 KiB', 'memory-for-one-vm': 'All memory for one VM', 'one-numa-node': 'One NUMA node',
 	vhe: 'Kernel in EL2 (VHE)', 'named-cpu-models': 'CPU models by name', 'performance-counters': 'Performance counters', sve: 'SVE',
-	'pointer-authentication': 'Pointer authentication', 'memory-tagging': 'Memory tagging (MTE)', '32-bit-kernels': '32-bit kernels',
+	'pointer-authentication': 'Pointer authentication', 'memory-tagging': 'Memory tagging (MTE)', '32-bit-kernels': '32-bit kernels', landlock: 'Image tools that see their files only (Landlock)',
 };
 const sum = (list, of) => list.reduce((n, item) => n + of(item), 0);
 

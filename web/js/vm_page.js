@@ -81,7 +81,7 @@ function Head({ vm, tab }) {
 		<div class="title"><p class="crumb"><a href=${link('vms')}>Virtual machines</a></p>
 			<div class="line"><h1 class="cut">${vm.name}</h1>
 			<p class="status"><${StateMark} vm=${vm} />
-				${isAlive(vm) && html`<span class="quiet">for <${For} since=${vm.status.since} /></span>`}
+				${vm.status.state !== 'off' && html`<span class="quiet">for <${For} since=${vm.status.since} /></span>`}
 				${task && html`<span class="quiet">${taskWords(task.kind) || 'Busy'}${task.step && `: ${task.step}`}</span>`}
 				${vm.pending?.length > 0 && html`<a class="tag" href=${link('vms', vm.name, 'settings')}>
 					${count(vm.pending.length, 'change')} at next start</a>`}</p></div></div>

@@ -5,9 +5,9 @@ import { Ago, bytes } from './format.js';
 import { Facts } from './facts.js';
 import { hasScreen, isAlive } from './state.js';
 import { can } from './store.js';
-import { link } from './router.js';
 import { PathText } from './path_text.js';
 import { ScreenThumb } from './screen_view.js';
+import { usbWords } from './usb_rows.js';
 
 const accelWords = { kvm: 'KVM, on the host’s own CPU', tcg: 'Emulation', sim: 'Simulation' };
 const accelWanted = { auto: 'KVM where it works', kvm: 'KVM only', tcg: 'Emulation' };
@@ -32,13 +32,6 @@ function memoryNote({ current_bytes: current, wanted_bytes: wanted, as_of: asOf 
 	if (current > 0 && current !== wanted)
 		return html`the guest has ${bytes(current)} now, told <${Ago} time=${asOf} />`;
 	return config.memory_max_bytes > 0 && `it can grow to ${bytes(config.memory_max_bytes)} while it runs`;
-}
-
-function usbWords(u) {
-	const port = html`<span class="mono quiet">${u.port}</span>`;
-	const words = { plugged: html`plugged in, from the host’s port ${port}`, ready: html`at the host’s port ${port}, free`,
-		taken: html`${u.vm} has it`, absent: html`<span class="quiet">not plugged into the host</span>` };
-	return html`${words[u.state]}${u.problem && html`: ${u.problem}`}`;
 }
 
 function Devices({ vm }) {
@@ -107,12 +100,12 @@ export function VmSummary({ vm }) {
 			<section class="sheet"><h2>History</h2><${Facts} rows=${[
 				['Created', html`<${Ago} time=${vm.created} />`],
 				status.pid > 0 && ['Process', html`<span class="mono">${status.pid}</span>`],
-				['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
-					end?.when && `${end.explanation}${end.signal ? `, signal ${end.signal}` : ''}`],
+				(end?.when || !isAlive(vm)) && ['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
+					end?.when && `${end.explanation}${end.signal && bad.includes(end.why) ? `, signal ${end.signal}` : ''}`],
+				status.saved && ['Saved memory', bytes(status.saved.bytes), html`<${Ago} time=${status.saved.saved} />, by QEMU ${status.saved.qemu}`],
 				['ID', html`<span class="mono">${vm.id}</span>`],
 				vm.folder && ['Folder', html`<${PathText} path=${vm.folder} folder />`],
 			]} />
-			${can('vm.console') && html`<p class="links"><a href=${link('vms', vm.name, 'serial')}><${Icon} name="serial" />Serial console</a></p>`}
 			</section>
 		</div>
 	</div>
