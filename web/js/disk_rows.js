@@ -93,10 +93,10 @@ function Limit({ vm, name, close }) {
 function Row({ vm, name, mark, act }) {
 	const d = vm.config.disks[name], limits = limitWords(d.limits);
 	const dialog = View => () => open(close => html`<${View} vm=${vm} name=${name} close=${close} />`);
-	return html`<tr class="disk-row"><th scope="row"><${Icon} name="disk" />Disk ${name} ${mark(`/config/disks/${name}`)}</th>
-		<td class="quiet">${d.bus}</td><td class="number">${bytes(d.size_bytes)}</td>
+	return html`<tr class="disk-row"><th scope="row"><${Icon} name="disk" />${name} ${mark(`/config/disks/${name}`)}</th>
+		<td class="quiet">Disk, ${d.bus}</td><td class="number">${bytes(d.size_bytes)}</td>
 		<td class="rest quiet">${limits && `at most ${limits}`}</td>
-		${can('vm.configure') && html`<td class="act">${act('gauge', `Limits of ${name}`, dialog(Limit))}${act('plus', `Grow ${name}`, dialog(Grow))}
+		${can('vm.configure') && html`<td class="act">${act('gauge', `Limits of ${name}`, dialog(Limit))}${act('expand', `Grow ${name}`, dialog(Grow))}
 			${act('trash', `Remove ${name}`, () => remove(vm, name))}</td>`}</tr>`;
 }
 

@@ -19,7 +19,7 @@ export function ForwardRows({ nic, rows, problem, onChange }) {
 				${[...new Set(['127.0.0.1', '0.0.0.0', row.host_address])].map(a => html`<option key=${a} value=${a}>
 					${{ '127.0.0.1': 'this host only', '0.0.0.0': 'all addresses' }[a] ?? a}</option>`)}</select>
 			${port(i, 'host_port', 'Host port')}<span class="quiet">to port</span>${port(i, 'guest_port', 'Guest port')}
-			<button type="button" class="plain icon-only" aria-label=${`Remove the forward of host port ${row.host_port}`} title="Remove" onClick=${() => onChange(rows.filter((_, k) => k !== i))}>
+			<button type="button" class="plain icon-only" aria-label="Remove this forward" title="Remove this forward" onClick=${() => onChange(rows.filter((_, k) => k !== i))}>
 				<${Icon} name="trash" /></button></div>`)}
 		${wrong && html`<p class="wrong">${wrong.detail}${problem.hint && html`<br />${problem.hint}`}</p>`}
 		<button type="button" onClick=${() => onChange([...rows, fresh])}><${Icon} name="plus" />Forward a port</button>

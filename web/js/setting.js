@@ -24,7 +24,7 @@ export function Setting({ form, path, label, words, note, told, unit }) {
 	const at = { label: marked(form, label, pointer), pointer, problem: form.problem, note: below, unit };
 
 	if (typeof value === 'boolean')
-		return html`<${Check} name=${name} label=${at.label} note=${below} checked=${value} onChange=${e => put(e.target.checked)} />`;
+		return html`<${Check} name=${name} ...${at} checked=${value} onChange=${e => put(e.target.checked)} />`;
 	if (words)
 		return html`<${Field} ...${at}><select name=${name} value=${value} onChange=${e => put(e.target.value)}>
 			${(field.enum ?? Object.keys(words)).map(v => html`<option key=${v} value=${v}>${words[v] ?? v}</option>`)}</select><//>`;

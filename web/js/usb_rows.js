@@ -37,7 +37,7 @@ function freeName(usb) {
 function Row({ name, u, status, device, mark, remove }) {
 	const from = [u.serial && `serial number ${u.serial}`, u.port && `port ${u.port}`].filter(Boolean).join(', ');
 	return html`<tr><th scope="row"><${Icon} name="usb" />${name} ${mark}</th><td class="quiet mono">${usbIds(u)}</td>
-		<td class="rest">${device && `${usbName(device)}, `}${status ? usbWords(status) : html`<span class="quiet">not saved yet</span>`}
+		<td class="rest">${device && `${usbName(device)}, `}${status ? usbWords(status) : html`<span class="quiet">is attached when this is saved</span>`}
 			${from && html` <small>${from}</small>`}</td>
 		<td class="act"><button type="button" class="plain icon-only" aria-label=${`Detach ${name}`} title=${`Detach ${name}`}
 			onClick=${remove}><${Icon} name="trash" /></button></td></tr>`;

@@ -1,5 +1,5 @@
 // vm_settings.js: what can be changed of a VM. Only what differs is sent, for the revision that was shown.
-import { html, useEffect, useState } from './lib.js';
+import { html, useEffect, useRef, useState } from './lib.js';
 import { patch, segment } from './api.js';
 import { can } from './store.js';
 import { isAlive } from './state.js';
@@ -67,11 +67,11 @@ const words = {
 
 const Machine = ({ form }) => html`<section class="sheet"><h2>Machine</h2><div class="pair">
 	<${Setting} form=${form} path="cpus" label="CPUs" />
-	<${Setting} form=${form} path="accel" label="Runs by" words=${words.accel} />
-	<${Setting} form=${form} path="memory_bytes" label="Memory" />
-	<${Setting} form=${form} path="memory_max_bytes" label="Memory can grow to" note="While it runs. Empty: it cannot grow." />
 	<${Setting} form=${form} path="cpu_weight" label="CPU weight" told />
 	<${Setting} form=${form} path="cpu_limit_percent" label="CPU limit" unit="%" told />
+	<${Setting} form=${form} path="memory_bytes" label="Memory" />
+	<${Setting} form=${form} path="memory_max_bytes" label="Memory can grow to" note="While it runs. Empty: it cannot grow." />
+	<${Setting} form=${form} path="accel" label="Runs by" words=${words.accel} />
 	<${Setting} form=${form} path="display" label="Display" words=${words.display} />
 	<${Setting} form=${form} path="on_crash" label="After a crash" words=${words.crash} />
 	</div>
@@ -80,7 +80,7 @@ const Machine = ({ form }) => html`<section class="sheet"><h2>Machine</h2><div c
 
 function WithHost({ form }) {
 	const { autostart, startup, shutdown } = form.config;
-	return html`<section class="sheet"><h2>Start and shutdown of the host</h2>
+	return html`<section class="sheet"><h2>Start and shutdown with the host</h2>
 		<${Setting} form=${form} path="autostart" label="Start it with the host" />
 		<div class="pair">
 			<${Setting} form=${form} path="startup/order" label="Order" told />
@@ -89,7 +89,6 @@ function WithHost({ form }) {
 				${startup.gate === 'port' && html`<${Setting} form=${form} path="startup/port" label="Its port" told />`}
 				${startup.gate !== 'none' && html`<${Setting} form=${form} path="startup/patience_s" unit="s" label=${startup.gate === 'time' ?
 					'After' : 'At the latest after'} />`}`}
-		</div><div class="pair">
 			<${Setting} form=${form} path="shutdown/action" label="When the host shuts down" words=${words.shutdown} />
 			${shutdown.action !== 'poweroff' && html`<${Setting} form=${form} path="shutdown/timeout_s" label="Time for that" unit="s" told />`}
 		</div></section>`;
@@ -102,7 +101,7 @@ function Kernel({ form, files }) {
 		return html`<${Field} label=${marked(form, label, pointer)} pointer=${pointer} problem=${form.problem}>
 			${kind ? html`<${FileInput} kind=${kind} files=${files} ...${control} />` : html`<input class="mono" spellcheck=${false} ...${control} />`}<//>`;
 	};
-	return html`<section class="sheet"><h2>Kernel</h2>${line('image', 'Kernel', 'kernel')}${line('initrd', 'Initial RAM disk', 'initrd')}
+	return html`<section class="sheet"><h2>Linux kernel</h2>${line('image', 'Kernel', 'kernel')}${line('initrd', 'Initial RAM disk', 'initrd')}
 		${line('command_line', 'Command line')}</section>`;
 }
 
@@ -145,6 +144,13 @@ export function VmSettings({ vm }) {
 		setF(formOf(fresh));
 		setProblem(null);
 	};
+	// What is wrong may stand at a field that is out of sight; or at one that isn't shown now, then it stands on top.
+	const page = useRef(), [atField, setAtField] = useState(true);
+	useEffect(() => {
+		const wrong = problem && page.current.querySelector('.wrong');
+		setAtField(!problem || Boolean(wrong));
+		wrong?.scrollIntoView({ block: 'center' });
+	}, [problem]);
 	const untouched = stale && !body && !busy;
 	useEffect(() => {
 		if (untouched)
@@ -168,10 +174,10 @@ export function VmSettings({ vm }) {
 	};
 	if (!schemasAreRead())
 		return html`<p class="quiet" role="status">Reading what can be set.</p>`;
-	return html`<form class="settings" onSubmit=${submit}>
+	return html`<form class="settings" ref=${page} onSubmit=${submit}>
 		${vm.pending?.length > 0 && html`<div class="notice" data-tone="held"><p>Marked values take effect when the VM is powered off and on again.
 			${Object.entries(vm.pending_reasons ?? {}).map(([p, why]) => html`<br key=${p} /><b>${p.replace('/config/', '')}</b>: ${why}.`)}</p></div>`}
-		<${ProblemNote} problem=${problem} pointers=${pointers} />
+		<${ProblemNote} problem=${problem} pointers=${atField ? pointers : []} />
 		${stale && body && html`<p class="notice" data-tone="held">${vm.name} was changed meanwhile.
 			<button type="button" onClick=${() => load(vm)}>Show it as it is now</button></p>`}
 		<fieldset class="bare" disabled=${!can('vm.configure') || busy} key=${shown.revision}>
