@@ -42,7 +42,7 @@ function Devices({ vm }) {
 		...Object.entries(cdroms).map(([name, c]) => ({ icon: 'disc', name, is: 'CD drive', size: '',
 			what: c.iso ? html`<${PathText} path=${c.iso} />` : html`<span class="quiet">empty</span>` })),
 		...Object.entries(nics).map(([name, n]) => ({ icon: 'network', name, is: `NIC, ${n.model}`, size: '',
-			what: html`${n.network} <span class="mono quiet">${n.mac}</span>` })),
+			what: html`${n.network} <span class="mono quiet">${n.mac}</span>${!n.connected && ', its cable is unplugged'}` })),
 		...vm.status.usb.map(u => ({ icon: 'usb', name: u.name, is: 'USB device', size: '', what: usbWords(u) })),
 	];
 	return html`<section class="sheet"><h2>Devices</h2>
@@ -81,7 +81,7 @@ export function VmSummary({ vm }) {
 
 	return html`<${Notices} vm=${vm} />
 	<div class="columns">
-		<section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
+		<div class="stack"><section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
 			config.description && ['Note', config.description],
 			['Runs by', accelWords[status.accel] ?? (config.engine === 'sim' ? accelWords.sim : accelWanted[config.accel]), status.accel_reason],
 			['CPUs', `${config.cpus}`, config.cpu_model && `${config.cpu_model}, machine ${config.machine}`],
@@ -91,9 +91,11 @@ export function VmSummary({ vm }) {
 			config.firmware === 'kernel' && config.kernel?.initrd && ['Initial RAM disk', html`<${PathText} path=${config.kernel.initrd} />`],
 			config.firmware === 'kernel' && config.kernel?.command_line && ['Command line', html`<code>${config.kernel.command_line}</code>`],
 			['Display', config.display === 'none' ? 'None, only the serial console' : 'Screen, keyboard and tablet'],
+			config.autostart && ['Starts with the host', `in order ${config.startup.order}`],
 			reach.length > 0 && ['Reach it at', reach.map(line => html`<div>${line}</div>`)],
 			labels.length > 0 && ['Labels', labels.map(([k, v]) => html`<span class="tag" key=${k}>${k}${v && `: ${v}`}</span> `)],
 		]} /></section>
+		<${Devices} vm=${vm} /></div>
 		<div class="stack">
 			${hasScreen(vm) && can('vm.console') && html`<${ScreenThumb} vm=${vm} />`}
 			${isAlive(vm) && config.engine !== 'sim' && html`<${Guest} guest=${status.guest} />`}
@@ -105,9 +107,7 @@ export function VmSummary({ vm }) {
 				status.saved && ['Saved memory', bytes(status.saved.bytes), html`<${Ago} time=${status.saved.saved} />, by QEMU ${status.saved.qemu}`],
 				['ID', html`<span class="mono">${vm.id}</span>`],
 				vm.folder && ['Folder', html`<${PathText} path=${vm.folder} folder />`],
-			]} />
-			</section>
+			]} /></section>
 		</div>
-	</div>
-	<${Devices} vm=${vm} />`;
+	</div>`;
 }
