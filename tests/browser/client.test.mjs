@@ -139,14 +139,21 @@ visit('disks come, grow and go', async (v, page) => {
 	await dialog.getByLabel('Name').fill('data');
 	await dialog.getByLabel('Size', { exact: true }).fill('64');
 	await dialog.getByRole('button', { name: 'Add' }).click();
-	await page.getByText('Disk data').waitFor();
+	await page.locator('.disk-row').filter({ hasText: 'data' }).waitFor();
 	await page.getByRole('button', { name: 'Grow data' }).click();
 	await dialog.getByLabel('Size', { exact: true }).fill('128');
 	await dialog.getByRole('button', { name: 'Grow' }).click();
 	await page.locator('.disk-row').filter({ hasText: 'data' }).getByText('128 MiB').waitFor();
+	await page.getByRole('button', { name: 'Limits of data' }).click();
+	await dialog.getByLabel('Read at most').fill('10');
+	await dialog.getByLabel('Writes at most').fill('500');
+	await dialog.getByRole('button', { name: 'Save' }).click();
+	await page.getByText('at most 10 MiB/s read, 500 writes/s').waitFor();
+	const { limits } = (await croft.ok('GET', '/vms/stork')).config.disks.data;
+	assert.deepEqual(limits, { read_bytes_per_s: 10 * 2 ** 20, write_bytes_per_s: 0, read_iops: 0, write_iops: 500 });
 	await page.getByRole('button', { name: 'Remove data' }).click();
 	await dialog.getByRole('button', { name: 'Remove' }).click();
-	await until('it is gone', 5, async () => await page.getByText('Disk data').count() === 0);
+	await until('it is gone', 5, async () => await page.locator('.disk-row').filter({ hasText: 'data' }).count() === 0);
 	assert.deepEqual(Object.keys((await croft.ok('GET', '/vms/stork')).config.disks), ['system']);
 });
 
@@ -196,6 +203,56 @@ visit('settings are saved, and what waits for the next start is marked', async (
 	await page.getByRole('button', { name: 'Save' }).click();
 	await page.waitForURL(/#\/vms\/nightingale\/settings/);
 	await page.getByRole('heading', { name: 'nightingale' }).waitFor();
+});
+
+visit('what becomes of a VM with the host, after a crash, with its cable and with USB devices', async (v, page) => {
+	const stick = { port: '1-2', bus: 1, address: 4, vendor: '0781', product: '5581', serial: null, manufacturer: null, model: 'Ultra', kind: 'storage',
+			speed_kbit: 480000, vm: null };
+	await page.route('**/api/v1/host/usb*', route => route.fulfill({ json: { items: [stick, { ...stick, port: '1-3', address: 5 },
+		{ ...stick, product: '5590', model: 'Taken', vm: 'somebody' }], next: null } }));	// few test machines have any
+	await simulate('siskin', { config: { nics: { net0: {} }, usb: { old: { vendor: '10c4', product: 'ea60' } } } });
+	await v.open('#/vms/siskin/settings');
+	await page.getByLabel('After a crash').selectOption('Keep it as it is, to be looked at');
+	await page.getByLabel('Memory can grow to').fill('1024');
+	await page.getByLabel('Guest agent').uncheck();
+	await page.getByLabel('Start it with the host').check();
+	await page.getByLabel('Order', { exact: true }).fill('1001');
+	assert.match(await page.getByLabel('Order', { exact: true }).evaluate(e => e.validationMessage), /1000/, 'the limit is the API document’s');
+	await page.getByLabel('Order', { exact: true }).fill('5');
+	await page.getByLabel('Delay').fill('7');
+	await page.getByLabel('The next order begins').selectOption('When its port opens');
+	await page.getByLabel('Its port').fill('22');
+	await page.getByLabel('At the latest after').fill('30');
+	await page.getByLabel('When the host shuts down').selectOption('Suspend it');
+	await page.getByLabel('Its cable is plugged in').uncheck();
+	await page.getByRole('button', { name: 'Attach a USB device' }).press('Enter');
+	assert.ok(await page.getByRole('menuitem', { name: 'Taken' }).isDisabled());
+	await page.getByRole('menuitem', { name: 'Ultra' }).first().press('Enter');
+	await page.getByText('is attached when this is saved').waitFor();
+	await page.getByRole('button', { name: 'Detach old' }).click();
+	v.allow(/answer 422: PATCH/, /status of 422/);
+	await page.getByRole('button', { name: 'Save' }).click();
+	await page.getByText('no forward leads there').waitFor();
+	assert.equal(await page.getByLabel('Its port').getAttribute('aria-invalid'), 'true');
+	await until('what is wrong is in sight', 5, async () => (await page.getByLabel('Its port').boundingBox()).y > 0);
+	await page.getByRole('button', { name: 'Forward a port' }).click();
+	await page.getByLabel('Host port').fill('4122');
+	await page.getByRole('button', { name: 'Save' }).click();
+	await page.getByText('siskin is saved').waitFor();
+	const { config } = await croft.ok('GET', '/vms/siskin');
+	assert.equal(config.on_crash, 'keep');
+	assert.equal(config.memory_max_bytes, 2 ** 30);
+	assert.equal(config.guest_agent, false);
+	assert.equal(config.autostart, true);
+	assert.deepEqual(config.startup, { order: 5, delay_s: 7, gate: 'port', port: 22, patience_s: 30 });
+	assert.equal(config.shutdown.action, 'suspend');
+	assert.equal(config.nics.net0.connected, false);
+	const { vendor, product, port } = config.usb.usb0;
+	assert.deepEqual({ vendor, product, port }, { vendor: '0781', product: '5581', port: '1-2' }, 'twins are told apart by their port');
+	assert.deepEqual(Object.keys(config.usb), ['usb0']);
+	await page.getByLabel('Memory can grow to').fill('');
+	await page.getByRole('button', { name: 'Save' }).click();
+	await until('it is saved', 5, async () => (await croft.ok('GET', '/vms/siskin')).config.memory_max_bytes === 0);
 });
 
 visit('what people write is text and never markup', async (v, page) => {

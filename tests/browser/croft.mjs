@@ -36,6 +36,7 @@ export class Croft {
 		this.output = '';
 		this.password = '';
 		this.port = 0;
+		this.afterwards = [];		// what to do before the home is removed
 	}
 
 	async start() {
@@ -68,6 +69,8 @@ export class Croft {
 		if (this.process.exitCode === null && this.process.signalCode === null)
 			this.process.kill('SIGTERM');
 		await this.ended;
+		for (const fn of this.afterwards)
+			fn();
 		rmSync(this.home, { recursive: true, force: true });
 		return code;
 	}

@@ -37,6 +37,8 @@ visit('everything is reached by keyboard', async (v, page) => {
 	await page.keyboard.press('Enter');
 	await focus('Pause');
 	await page.keyboard.press('ArrowDown');
+	await focus('Suspend');
+	await page.keyboard.press('ArrowDown');
 	await focus('Reset');
 	await page.keyboard.press('Enter');
 	await page.getByRole('dialog').waitFor();

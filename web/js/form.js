@@ -9,6 +9,10 @@ function useId() {
 	return `f${id.current ||= ++ids}`;
 }
 
+// What stands below a control: what is wrong with it, else its note.
+const Below = ({ id, wrong, problem, note }) => wrong ? html`<p class="wrong" id=${id}>${wrong.detail}${problem.hint && html`<br />${problem.hint}`}</p>` :
+	note && html`<p class="hint" id=${id}>${note}</p>`;
+
 // One control with label, note and, when @problem points at @pointer, what is wrong. The control is the only child.
 export function Field({ label, note, pointer, problem, unit, children, kind = '' }) {
 	const id = useId();
@@ -21,15 +25,16 @@ export function Field({ label, note, pointer, problem, unit, children, kind = ''
 	return html`<div class=${'field ' + kind}>
 		<label for=${id}>${label}</label>
 		<div class="control">${named}${unit && html`<span class="unit">${unit}</span>`}</div>
-		${wrong ? html`<p class="wrong" id=${told}>${wrong.detail}${problem.hint && html`<br />${problem.hint}`}</p>` :
-			note && html`<p class="hint" id=${told}>${note}</p>`}
+		<${Below} id=${told} wrong=${wrong} problem=${problem} note=${note} />
 	</div>`;
 }
 
-export function Check({ label, note, ...rest }) {
+export function Check({ label, note, pointer, problem, ...rest }) {
 	const id = useId();
-	return html`<div class="field check"><input type="checkbox" id=${id} ...${rest} /><label for=${id}>${label}</label>
-		${note && html`<p class="hint">${note}</p>`}</div>`;
+	const wrong = pointer && problem?.at?.(pointer);
+	const told = wrong || note ? `${id}-note` : null;
+	return html`<div class="field check"><input type="checkbox" id=${id} aria-describedby=${told} aria-invalid=${wrong ? 'true' : null} ...${rest} />
+		<label for=${id}>${label}</label><${Below} id=${told} wrong=${wrong} problem=${problem} note=${note} /></div>`;
 }
 
 // One of a few, as buttons side by side.

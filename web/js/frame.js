@@ -93,10 +93,10 @@ function Page() {
 	}, [place]);
 	const Shown = !entry || !can(entry.permission) ? Nowhere : parts[1] && entry.detail ? entry.detail : entry.page;
 	return html`<main ref=${main} id="main" tabindex="-1">
-		${connection.value === 'broken' && html`<p class="banner" role="alert"><${Icon} name="alert" />
+		<div class="banners">${connection.value === 'broken' && html`<p class="banner" role="alert"><${Icon} name="alert" />
 			The connection to the host is broken. What you see may be out of date; it is being tried again.</p>`}
 		${host.value?.agent.problems.map(text => html`<p class="banner" role="alert" key=${text}><${Icon} name="alert" />${text}</p>`)}
-		<${MaintenanceBanner} />
+		<${MaintenanceBanner} /></div>
 		${storeProblem.value && html`<${ProblemNote} problem=${storeProblem.value} />`}
 		<${Shown} key=${parts[1] && entry?.detail ? 'detail' : parts[0]} parts=${parts} />
 	</main>`;

@@ -6,6 +6,7 @@ import { Bar, Facts } from './facts.js';
 import { Icon } from './icons.js';
 import { EnterMaintenance } from './maintenance.js';
 import { link } from './router.js';
+import { usbIds, usbName } from './usb_rows.js';
 import { can, host, vmList, vms } from './store.js';
 import { isAlive } from './state.js';
 import { told } from './toasts.js';
@@ -15,7 +16,7 @@ const limitWords = {
 	'uniform-cores': 'Cores of one kind', 'systemd-scopes': 'A systemd scope for each VM', 'cgroup-v2': 'Limits by control groups',
 	iommu: 'Passing devices through', '4k-pages': 'Pages of 4 KiB', 'memory-for-one-vm': 'All memory for one VM', 'one-numa-node': 'One NUMA node',
 	vhe: 'Kernel in EL2 (VHE)', 'named-cpu-models': 'CPU models by name', 'performance-counters': 'Performance counters', sve: 'SVE',
-	'pointer-authentication': 'Pointer authentication', 'memory-tagging': 'Memory tagging (MTE)', '32-bit-kernels': '32-bit kernels',
+	'pointer-authentication': 'Pointer authentication', 'memory-tagging': 'Memory tagging (MTE)', '32-bit-kernels': '32-bit kernels', landlock: 'Image tools that see their files only (Landlock)',
 };
 const sum = (list, of) => list.reduce((n, item) => n + of(item), 0);
 
@@ -66,6 +67,7 @@ const kvmText = kvm => [kvm.gic && `GICv${kvm.gic}`, kvm.ipa_bits && `${kvm.ipa_
 
 export function HostPage() {
 	const networks = useRead(async () => getAll('/networks'));
+	const usb = useRead(() => getAll('/host/usb'));
 	// The counts of the agent are of the moment that it is asked.
 	const now = useRead(() => get('/host')) ?? host.value;
 	if (!now)
@@ -95,11 +97,15 @@ export function HostPage() {
 				['UEFI', facts.firmware?.code ? html`<span class="path">${facts.firmware.code}</span>` : html`<span class="quiet">not installed</span>`],
 				networks && ['Networks', networks.map(n => html`<div key=${n.id}>${n.name} <span class="quiet">${n.config.kind === 'user' ?
 					'private, behind NAT' : n.config.kind}</span></div>`)],
+				usb?.length > 0 && ['USB devices', usb.map(d => html`<div key=${d.port}>${usbName(d)} <span class="quiet mono">${usbIds(d)}</span>
+					<span class="quiet"> port ${d.port}${d.vm && `, ${d.vm} has it`}</span></div>`)],
 			]} /></section>
 			<section class="sheet"><h2>Host agent</h2><${Facts} rows=${[
 				['Croft', agent.version],
 				['Started', html`<${Ago} time=${agent.started} />`],
 				['Kernel', facts.kernel],
+				agent.orphans.length > 0 && ['Guests without a VM', agent.orphans.map(o => html`<div key=${o.id}>${o.name ?? o.id}
+					<small>${o.why}${o.pid > 0 && `; process ${o.pid}`}. It is left alone.</small></div>`)],
 				['State in', html`<span class="path">${agent.home}</span>`],
 			]} /></section>
 		</div>

@@ -31,11 +31,11 @@ export function Menu({ label, title, items, kind = '' }) {
 	const leave = e => open && e.relatedTarget && !root.current.contains(e.relatedTarget) && setOpen(false);
 
 	return html`<div class="menu" ref=${root} onKeyDown=${onKey} onFocusOut=${leave}>
-		<button class=${'menu-button ' + kind} aria-haspopup="menu" aria-expanded=${open} title=${title} onClick=${() => setOpen(!open)}>
+		<button type="button" class=${'menu-button ' + kind} aria-haspopup="menu" aria-expanded=${open} title=${title} onClick=${() => setOpen(!open)}>
 			${label}<${Icon} name="down" /></button>
-		${open && html`<div class="menu-list" role="menu">${items.filter(Boolean).map(item => item.note ?
+		${open && html`<div class=${'menu-list ' + kind} role="menu">${items.filter(Boolean).map(item => item.note ?
 			html`<p class="menu-note">${item.note}</p>` :
-			html`<button role="menuitem" data-tone=${item.tone} disabled=${Boolean(item.why)} title=${item.why || item.help} onClick=${() => {
+			html`<button type="button" role="menuitem" data-tone=${item.tone} disabled=${Boolean(item.why)} title=${item.why || item.help} onClick=${() => {
 				setOpen(false);
 				item.act();
 			}}><${Icon} name=${item.icon} />${item.words}</button>`)}</div>`}

@@ -10,7 +10,7 @@ export function SerialView({ vm }) {
 		frame.current.focus();
 	}, []);
 	return html`<div class="console">
-		<div class="console-tools"><span class="quiet">What the guest says is kept, also while nobody watches.</span><span class="fill"></span>
+		<div class="console-tools"><span class="quiet wide">What the guest says is kept, also while nobody watches.</span><span class="fill"></span>
 			<a class="button" href=${serialUrl(vm)} target="_blank" rel="noopener"><${Icon} name="external" />Own tab</a></div>
 		<iframe ref=${frame} title=${`Serial console of ${vm.name}`} src=${serialUrl(vm)} allow="clipboard-read; clipboard-write"></iframe>
 	</div>`;

@@ -16,7 +16,7 @@ export function SizeInput({ value, onChange, least = 'MiB', name, placeholder, d
 		set({ number: n, unit: u });
 		onChange(n.trim() === '' ? 0 : Math.round(Number(n) * UNITS[u]));
 	};
-	return html`<span class="size"><input ...${rest} name=${name} inputmode="decimal" value=${number} placeholder=${placeholder}
+	return html`<span class="size"><input ...${rest} name=${name} inputmode="decimal" pattern="[0-9]*[.]?[0-9]+" title="A number" value=${number} placeholder=${placeholder}
 		disabled=${disabled} onInput=${e => change(e.target.value, unit)} />
 		<select aria-label="Unit" disabled=${disabled} value=${unit} onChange=${e => change(number, e.target.value)}>
 			${Object.keys(UNITS).map(u => html`<option key=${u} value=${u}>${u}</option>`)}</select></span>`;

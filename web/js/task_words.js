@@ -8,4 +8,4 @@ const words = {
 	'vm.suspend': 'Suspend', 'vm.wake': 'Power on', 'vm.discard': 'Discard memory',
 };
 export const taskWords = kind => words[kind] ?? kind;
-export const taskStateWords = { running: 'Running', undoing: 'Undoing', done: 'Completed', failed: 'Failed', cancelled: 'Cancelled' };
+export const taskStateWords = { running: 'Running', undoing: 'Undoing', done: 'Completed', failed: 'Failed', cancelled: 'Cancelled', interrupted: 'Interrupted' };

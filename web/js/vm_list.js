@@ -19,11 +19,11 @@ const sorts = {
 const columns = [
 	{ id: 'name', words: 'Name', sort: true },
 	{ id: 'state', words: 'State', sort: true },
-	{ id: 'since', words: 'For', sort: true, kind: 'number wide' },
-	{ id: 'cpus', words: 'CPUs', sort: true, kind: 'number wide' },
+	{ id: 'since', words: 'For', sort: true, kind: 'number wider' },
+	{ id: 'cpus', words: 'CPUs', sort: true, kind: 'number wider' },
 	{ id: 'memory', words: 'Memory', sort: true, kind: 'number' },
-	{ id: 'accel', words: 'Runs by', kind: 'wide' },
-	{ id: 'reach', words: 'Reach it at', kind: 'wide' },
+	{ id: 'accel', words: 'Runs by', kind: 'wider' },
+	{ id: 'reach', words: 'Reach it at', kind: 'wider' },
 	{ id: 'note', words: 'Note', kind: 'wide rest' },
 ];
 const groups = [
@@ -59,11 +59,11 @@ function Row({ vm }) {
 	return html`<tr>
 		<td class="name"><a href=${link('vms', vm.name)}>${vm.name}</a></td>
 		<td><${StateMark} vm=${vm} /></td>
-		<td class="number wide quiet">${vm.status.state !== 'off' && html`<${For} since=${vm.status.since} />`}</td>
-		<td class="number wide">${vm.config.cpus}</td>
+		<td class="number wider quiet">${vm.status.state !== 'off' && html`<${For} since=${vm.status.since} />`}</td>
+		<td class="number wider">${vm.config.cpus}</td>
 		<td class="number">${bytes(vm.config.memory_bytes)}</td>
-		<td class="wide" title=${vm.status.accel_reason}>${accelWords[vm.status.accel] ?? ''}</td>
-		<td class="wide mono">${forwards(vm).slice(0, 1).map(f => `${f.host_address}:${f.host_port}`)}</td>
+		<td class="wider" title=${vm.status.accel_reason}>${accelWords[vm.status.accel] ?? ''}</td>
+		<td class="wider mono">${forwards(vm).slice(0, 1).map(f => `${f.host_address}:${f.host_port}`)}</td>
 		<td class="wide rest quiet"><${Note} vm=${vm} /></td>
 	</tr>`;
 }

@@ -27,12 +27,14 @@ const tabs = {
 const path = vm => `/vms/${segment(vm.id)}`;
 const doAsk = (vm, ask) => post(`${path(vm)}/${ask}`);
 
+const sureOf = (vm, name) => ({ title: `${asks[name].words} ${vm.name}?`, text: html`<p>${asks[name].sure}</p>`, words: asks[name].words, tone: 'bad' });
+
 function act(vm, name) {
 	const { words, sure } = asks[name];
 	if (!sure || vm.status.state === 'ending')
 		told(`${words} ${vm.name} failed`, doAsk(vm, name));
 	else
-		askFirst({ title: `${words} ${vm.name}?`, text: html`<p>${sure}</p>`, words, tone: 'bad', act: () => doAsk(vm, name) });
+		askFirst({ ...sureOf(vm, name), act: () => doAsk(vm, name) });
 }
 
 function remove(vm) {
@@ -54,7 +56,7 @@ function Power({ vm }) {
 	if (!can('vm.power') && !can('vm.delete'))
 		return null;
 	return html`<div class="buttons" role="toolbar" aria-label="Power">
-		${can('vm.power') && [isAlive(vm) ? (paused ? button('resume', 'primary') : button('shutdown')) : button('start', 'primary'),
+		${can('vm.power') && [isAlive(vm) ? (paused ? !vm.status.question && button('resume', 'primary') : button('shutdown')) : button('start', 'primary'),
 			isAlive(vm) && !paused && button('reboot'), (isAlive(vm) || !why('poweroff')) && button('poweroff')]}
 		<${Menu} label="More" title="More actions" items=${[
 			...can('vm.power') ? ['pause', 'resume', 'suspend', 'reset', 'discard'].filter(name => name !== 'discard' || !why(name)).map(item) : [],
@@ -69,7 +71,9 @@ const answers = { retry: 'Retry', poweroff: 'Power off' };
 // A guest that stands still until somebody decides: its disk is full or failing.
 function Question({ vm }) {
 	const { question } = vm.status;
-	const answer = choice => told(`Answering ${vm.name} failed`, post(`${path(vm)}/answer`, { choice, id: question.id }));
+	const send = choice => post(`${path(vm)}/answer`, { choice, id: question.id });
+	const answer = choice => choice === 'poweroff' ? askFirst({ ...sureOf(vm, choice), act: () => send(choice) }) :
+		told(`Answering ${vm.name} failed`, send(choice));
 	return html`<div class="notice question" data-tone="bad" role="alert"><${Icon} name="alert" /><div><p>${vm.name} waits: ${question.text}.</p>
 		${can('vm.power') && html`<div class="buttons">${question.choices.map(c => html`<button key=${c.choice} title=${c.help}
 			data-answer=${c.choice} onClick=${() => answer(c.choice)}>${answers[c.choice] ?? c.choice}</button>`)}</div>`}</div></div>`;
@@ -81,7 +85,7 @@ function Head({ vm, tab }) {
 		<div class="title"><p class="crumb"><a href=${link('vms')}>Virtual machines</a></p>
 			<div class="line"><h1 class="cut">${vm.name}</h1>
 			<p class="status"><${StateMark} vm=${vm} />
-				${isAlive(vm) && html`<span class="quiet">for <${For} since=${vm.status.since} /></span>`}
+				${vm.status.state !== 'off' && html`<span class="quiet">for <${For} since=${vm.status.since} /></span>`}
 				${task && html`<span class="quiet">${taskWords(task.kind) || 'Busy'}${task.step && `: ${task.step}`}</span>`}
 				${vm.pending?.length > 0 && html`<a class="tag" href=${link('vms', vm.name, 'settings')}>
 					${count(vm.pending.length, 'change')} at next start</a>`}</p></div></div>

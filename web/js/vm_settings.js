@@ -1,17 +1,21 @@
 // vm_settings.js: what can be changed of a VM. Only what differs is sent, for the revision that was shown.
-import { html, useEffect, useState } from './lib.js';
+import { html, useEffect, useRef, useState } from './lib.js';
 import { patch, segment } from './api.js';
 import { can } from './store.js';
 import { isAlive } from './state.js';
-import { Check, Field, ProblemNote } from './form.js';
+import { Field, ProblemNote } from './form.js';
 import { FileInput, useFiles } from './file_input.js';
-import { SizeInput } from './size_input.js';
 import { DiskRows } from './disk_rows.js';
 import { ForwardRows } from './forward_rows.js';
+import { schemasAreRead } from './schema.js';
+import { marked, Setting } from './setting.js';
+import { UsbRows } from './usb_rows.js';
 import { done } from './toasts.js';
 
-const pointers = ['/name', '/labels', '/config/description', '/config/cpus', '/config/memory_bytes', '/config/accel', '/config/display',
-		  '/config/kernel', '/config/cdroms', '/config/nics', '/config/disks', '/config/autostart'];
+// What of the config stands in the form. (Disks come and go by tasks of their own.)
+const shownHere = ['description', 'cpus', 'cpu_weight', 'cpu_limit_percent', 'memory_bytes', 'memory_max_bytes', 'accel', 'display', 'guest_agent',
+		   'on_crash', 'autostart', 'startup', 'shutdown', 'kernel', 'cdroms', 'nics', 'usb'];
+const pointers = ['/name', '/labels', ...shownHere.map(name => `/config/${name}`)];
 
 const labelsText = labels => Object.entries(labels ?? {}).map(([k, v]) => v ? `${k}:${v}` : k).join(' ');
 const labelsOf = text => Object.fromEntries(text.split(/\s+/).filter(Boolean).map(word => {
@@ -20,78 +24,112 @@ const labelsOf = text => Object.fromEntries(text.split(/\s+/).filter(Boolean).ma
 }));
 
 function formOf(vm) {
-	const c = vm.config;
-	return {
-		name: vm.name, labels: labelsText(vm.labels), description: c.description ?? '', cpus: String(c.cpus), memory_bytes: c.memory_bytes,
-		accel: c.accel, display: c.display, autostart: c.autostart, kernel: { image: '', initrd: '', command_line: '', ...c.kernel },
-		cdroms: Object.fromEntries(Object.entries(c.cdroms ?? {}).map(([name, d]) => [name, d.iso ?? ''])),
-		nics: Object.fromEntries(Object.entries(c.nics ?? {}).map(([name, n]) => [name, n.forwards ?? []])),
-	};
+	const c = Object.fromEntries(shownHere.map(name => [name, vm.config[name]]));
+	return { name: vm.name, labels: labelsText(vm.labels), config: {
+		...c, description: c.description ?? '', kernel: { image: '', initrd: '', command_line: '', ...c.kernel }, usb: c.usb ?? {},
+		cdroms: Object.fromEntries(Object.entries(c.cdroms ?? {}).map(([name, d]) => [name, { ...d, iso: d.iso ?? '' }])),
+		nics: Object.fromEntries(Object.entries(c.nics ?? {}).map(([name, n]) => [name, { ...n, forwards: n.forwards ?? [] }])),
+	} };
 }
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-const changed = (from, to, entry) => {
-	const parts = Object.keys(to).filter(k => !same(from[k], to[k])).map(k => [k, entry(to[k])]);
-	return parts.length ? Object.fromEntries(parts) : undefined;
+const isMap = x => x !== null && typeof x === 'object' && !Array.isArray(x);
+
+// The merge patch (RFC 7396) that makes @to of @from. @empty stands for a text that was emptied.
+export function difference(from, to, empty = null) {
+	const differs = [...new Set([...Object.keys(from), ...Object.keys(to)])].filter(k => !same(from[k], to[k]));
+	return Object.fromEntries(differs.map(k => [k, to[k] === undefined ? null : to[k] === '' ? empty :
+		isMap(from[k]) && isMap(to[k]) ? difference(from[k], to[k], empty) : to[k]]));
+}
+
+// From what was shown to what the form says, or null when nothing differs.
+export function patchOf(from, to) {
+	const body = difference({ ...from, labels: {} }, { ...to, labels: {} });
+	if (from.labels !== to.labels)
+		body.labels = difference(labelsOf(from.labels), labelsOf(to.labels), '');
+	return Object.keys(body).length ? body : null;
+}
+
+// @object with @value at @path; undefined takes the entry away.
+function putAt(object, [name, ...rest], value) {
+	const { [name]: old, ...others } = object;
+	const fresh = rest.length ? putAt(old, rest, value) : value;
+	return fresh === undefined ? others : { ...object, [name]: fresh };
+}
+
+const words = {
+	accel: { auto: 'KVM where it works', kvm: 'KVM only', tcg: 'Emulation' },
+	display: { virtio: 'Screen, keyboard and tablet', none: 'None, only the serial console' },
+	crash: { restart: 'Start it again', off: 'Leave it off', keep: 'Keep it as it is, to be looked at' },
+	gate: { none: 'At once', agent: 'When its guest agent answers', port: 'When its port opens', time: 'After a time' },
+	shutdown: { shutdown: 'Ask the guest to shut down', suspend: 'Suspend it', poweroff: 'Power it off' },
 };
 
-// A merge patch from what was shown to what the form says, or null when nothing differs.
-export function patchOf(from, to) {
-	const labels = { ...Object.fromEntries(Object.keys(labelsOf(from.labels)).map(k => [k, null])), ...labelsOf(to.labels) };
-	const config = {
-		description: from.description !== to.description ? to.description || null : undefined,
-		cpus: from.cpus !== to.cpus ? Number(to.cpus) : undefined,
-		memory_bytes: from.memory_bytes !== to.memory_bytes ? to.memory_bytes : undefined,
-		accel: from.accel !== to.accel ? to.accel : undefined,
-		display: from.display !== to.display ? to.display : undefined,
-		autostart: from.autostart !== to.autostart ? to.autostart : undefined,
-		kernel: changed(from.kernel, to.kernel, text => text || null),
-		cdroms: changed(from.cdroms, to.cdroms, iso => ({ iso: iso || null })),
-		nics: changed(from.nics, to.nics, forwards => ({ forwards })),
+const Machine = ({ form }) => html`<section class="sheet"><h2>Machine</h2><div class="pair">
+	<${Setting} form=${form} path="cpus" label="CPUs" />
+	<${Setting} form=${form} path="cpu_weight" label="CPU weight" told />
+	<${Setting} form=${form} path="cpu_limit_percent" label="CPU limit" unit="%" told />
+	<${Setting} form=${form} path="memory_bytes" label="Memory" />
+	<${Setting} form=${form} path="memory_max_bytes" label="Memory can grow to" note="While it runs. Empty: it cannot grow." />
+	<${Setting} form=${form} path="accel" label="Runs by" words=${words.accel} />
+	<${Setting} form=${form} path="display" label="Display" words=${words.display} />
+	<${Setting} form=${form} path="on_crash" label="After a crash" words=${words.crash} />
+	</div>
+	<${Setting} form=${form} path="guest_agent" label="Guest agent" told />
+</section>`;
+
+function WithHost({ form }) {
+	const { autostart, startup, shutdown } = form.config;
+	return html`<section class="sheet"><h2>Start and shutdown with the host</h2>
+		<${Setting} form=${form} path="autostart" label="Start it with the host" />
+		<div class="pair">
+			<${Setting} form=${form} path="startup/order" label="Order" told />
+			${autostart && html`<${Setting} form=${form} path="startup/delay_s" label="Delay" unit="s" told />
+				<${Setting} form=${form} path="startup/gate" label="The next order begins" words=${words.gate} />
+				${startup.gate === 'port' && html`<${Setting} form=${form} path="startup/port" label="Its port" told />`}
+				${startup.gate !== 'none' && html`<${Setting} form=${form} path="startup/patience_s" unit="s" label=${startup.gate === 'time' ?
+					'After' : 'At the latest after'} />`}`}
+			<${Setting} form=${form} path="shutdown/action" label="When the host shuts down" words=${words.shutdown} />
+			${shutdown.action !== 'poweroff' && html`<${Setting} form=${form} path="shutdown/timeout_s" label="Time for that" unit="s" told />`}
+		</div></section>`;
+}
+
+function Kernel({ form, files }) {
+	const { kernel } = form.config;
+	const line = (name, label, kind) => {
+		const pointer = `/config/kernel/${name}`, control = { name, value: kernel[name], onInput: e => form.put(['kernel', name], e.target.value) };
+		return html`<${Field} label=${marked(form, label, pointer)} pointer=${pointer} problem=${form.problem}>
+			${kind ? html`<${FileInput} kind=${kind} files=${files} ...${control} />` : html`<input class="mono" spellcheck=${false} ...${control} />`}<//>`;
 	};
-	const body = { name: from.name !== to.name ? to.name : undefined, labels: from.labels !== to.labels ? labels : undefined,
-		       config: Object.values(config).some(v => v !== undefined) ? config : undefined };
-	return Object.values(body).some(v => v !== undefined) ? body : null;
+	return html`<section class="sheet"><h2>Linux kernel</h2>${line('image', 'Kernel', 'kernel')}${line('initrd', 'Initial RAM disk', 'initrd')}
+		${line('command_line', 'Command line')}</section>`;
 }
 
-const below = (pointer, p) => p === pointer || p.startsWith(pointer + '/');
-const Pending = ({ vm, pointer }) => vm.pending?.some(p => below(pointer, p)) &&
-	html`<span class="tag" title=${Object.entries(vm.pending_reasons ?? {}).filter(([p]) => below(pointer, p)).map(([, why]) => why).join('; ')}>
-		at next start</span>`;
-
-function Machine({ vm, f, set, at }) {
-	const label = (words, pointer) => html`${words} <${Pending} vm=${vm} pointer=${pointer} />`;
-	return html`<section class="sheet"><h2>Machine</h2><div class="pair">
-		<${Field} label=${label('CPUs', '/config/cpus')} ...${at('/config/cpus')}><input name="cpus" type="number" min="1" max="512" required
-			value=${f.cpus} onInput=${e => set({ cpus: e.target.value })} /><//>
-		<${Field} label=${label('Memory', '/config/memory_bytes')} ...${at('/config/memory_bytes')}>
-			<${SizeInput} name="memory" value=${f.memory_bytes} onChange=${memory_bytes => set({ memory_bytes })} /><//>
-		<${Field} label=${label('Runs by', '/config/accel')} ...${at('/config/accel')}><select name="accel" value=${f.accel}
-			onChange=${e => set({ accel: e.target.value })}>
-			<option value="auto">KVM where it works</option><option value="kvm">KVM only</option><option value="tcg">Emulation</option></select><//>
-		<${Field} label=${label('Display', '/config/display')} ...${at('/config/display')}><select name="display" value=${f.display}
-			onChange=${e => set({ display: e.target.value })}>
-			<option value="virtio">Screen, keyboard, tablet</option><option value="none">None</option></select><//>
-	</div></section>`;
-}
-
-function Devices({ vm, f, set, at, files }) {
-	const { kernel, cdroms, nics } = f;
-	const of = (map, name, value) => set({ [map]: { ...f[map], [name]: value } });
-	const label = (words, pointer) => html`${words} <${Pending} vm=${vm} pointer=${pointer} />`;
-	const line = (name, words, kind) => html`<${Field} label=${label(words, `/config/kernel/${name}`)} ...${at(`/config/kernel/${name}`)}>
-		${kind ? html`<${FileInput} kind=${kind} files=${files} name=${name} value=${kernel[name]} onInput=${e => of('kernel', name, e.target.value)} />` :
-			html`<input class="mono" name=${name} value=${kernel[name]} spellcheck=${false} onInput=${e => of('kernel', name, e.target.value)} />`}<//>`;
-	return html`<section class="sheet"><h2>Devices</h2>
-		${vm.config.firmware === 'kernel' && [line('image', 'Kernel', 'kernel'), line('initrd', 'Initial RAM disk', 'initrd'), line('command_line', 'Command line')]}
-		${Object.keys(cdroms).map(name => html`<${Field} key=${name} label=${label(`CD in ${name}`, `/config/cdroms/${name}`)}
-			...${at(`/config/cdroms/${name}`)} note="Empty: no disc.">
-			<${FileInput} kind="iso" files=${files} name=${`cd-${name}`} value=${cdroms[name]} onInput=${e => of('cdroms', name, e.target.value)} /><//>`)}
-		<${DiskRows} vm=${vm} label=${label} />
-		${Object.keys(nics).map(name => html`<${ForwardRows} key=${name} nic=${name} rows=${nics[name]} at=${at}
-			pending=${html`<${Pending} vm=${vm} pointer=${`/config/nics/${name}`} />`} onChange=${rows => of('nics', name, rows)} />`)}
+function Storage({ vm, form, files }) {
+	const { cdroms } = form.config;
+	return html`<section class="sheet"><h2>Disks and CD drives</h2>
+		<${DiskRows} vm=${vm} mark=${pointer => marked(form, '', pointer)} />
+		${Object.keys(cdroms).map(name => html`<${Field} key=${name} label=${marked(form, `CD in ${name}`, `/config/cdroms/${name}`)}
+			pointer=${`/config/cdroms/${name}`} problem=${form.problem} note="Empty: no disc.">
+			<${FileInput} kind="iso" files=${files} name=${`cd-${name}`} value=${cdroms[name].iso}
+				onInput=${e => form.put(['cdroms', name, 'iso'], e.target.value)} /><//>`)}
 	</section>`;
 }
+
+function Networks({ form }) {
+	const { nics } = form.config;
+	return Object.keys(nics).length > 0 && html`<section class="sheet"><h2>Network cards</h2>
+		${Object.entries(nics).map(([name, nic]) => html`<fieldset key=${name} class="nic"><legend>
+				${marked(form, name, `/config/nics/${name}/network`, `/config/nics/${name}/model`, `/config/nics/${name}/forwards`)}
+				${' '}<span class="quiet">${nic.network}, ${nic.model}, <span class="mono">${nic.mac}</span></span></legend>
+			<${Setting} form=${form} path=${`nics/${name}/connected`} label="Its cable is plugged in" />
+			${(nic.network === 'nat' || nic.forwards.length > 0) && html`<${ForwardRows} nic=${name} rows=${nic.forwards} problem=${form.problem}
+				onChange=${rows => form.put(['nics', name, 'forwards'], rows)} />`}</fieldset>`)}
+	</section>`;
+}
+
+const UsbDevices = ({ form }) => html`<section class="sheet"><h2>USB devices</h2>
+	<${UsbRows} form=${form} mark=${pointer => marked(form, '', pointer)} /></section>`;
 
 export function VmSettings({ vm }) {
 	const [shown, setShown] = useState(vm);
@@ -106,6 +144,13 @@ export function VmSettings({ vm }) {
 		setF(formOf(fresh));
 		setProblem(null);
 	};
+	// What is wrong may stand at a field that is out of sight; or at one that isn't shown now, then it stands on top.
+	const page = useRef(), [atField, setAtField] = useState(true);
+	useEffect(() => {
+		const wrong = problem && page.current.querySelector('.wrong');
+		setAtField(!problem || Boolean(wrong));
+		wrong?.scrollIntoView({ block: 'center' });
+	}, [problem]);
 	const untouched = stale && !body && !busy;
 	useEffect(() => {
 		if (untouched)
@@ -113,6 +158,7 @@ export function VmSettings({ vm }) {
 	}, [untouched]);
 	const set = change => setF(old => ({ ...old, ...change }));
 	const at = pointer => ({ pointer, problem });
+	const form = { vm, config: f.config, problem, put: (path, value) => setF(old => ({ ...old, config: putAt(old.config, path, value) })) };
 
 	const submit = async e => {
 		e.preventDefault();
@@ -126,24 +172,28 @@ export function VmSettings({ vm }) {
 		}
 		setBusy(false);
 	};
-	return html`<form class="settings" onSubmit=${submit}>
-		${vm.pending?.length > 0 && html`<p class="notice" data-tone="held">Marked values take effect when the VM is powered off and on again.
-			${Object.entries(vm.pending_reasons ?? {}).map(([p, why]) => html`<br key=${p} /><b>${p.replace('/config/', '')}</b>: ${why}.`)}</p>`}
-		<${ProblemNote} problem=${problem} pointers=${pointers} />
+	if (!schemasAreRead())
+		return html`<p class="quiet" role="status">Reading what can be set.</p>`;
+	return html`<form class="settings" ref=${page} onSubmit=${submit}>
+		${vm.pending?.length > 0 && html`<div class="notice" data-tone="held"><p>Marked values take effect when the VM is powered off and on again.
+			${Object.entries(vm.pending_reasons ?? {}).map(([p, why]) => html`<br key=${p} /><b>${p.replace('/config/', '')}</b>: ${why}.`)}</p></div>`}
+		<${ProblemNote} problem=${problem} pointers=${atField ? pointers : []} />
 		${stale && body && html`<p class="notice" data-tone="held">${vm.name} was changed meanwhile.
 			<button type="button" onClick=${() => load(vm)}>Show it as it is now</button></p>`}
-		<fieldset class="bare" disabled=${!can('vm.configure') || busy}>
+		<fieldset class="bare" disabled=${!can('vm.configure') || busy} key=${shown.revision}>
 			<section class="sheet"><h2>General</h2><div class="pair">
 				<${Field} label="Name" ...${at('/name')}><input name="name" value=${f.name} required maxlength="63" spellcheck=${false}
 					onInput=${e => set({ name: e.target.value })} /><//>
 				<${Field} label="Labels" ...${at('/labels')} note="Words or key:value, with spaces."><input name="labels" value=${f.labels}
 					spellcheck=${false} onInput=${e => set({ labels: e.target.value })} /><//></div>
-				<${Field} label="Note" ...${at('/config/description')}><input name="description" value=${f.description} maxlength="1024"
-					onInput=${e => set({ description: e.target.value })} /><//>
-				<${Check} name="autostart" label="Start it with the host" checked=${f.autostart} onChange=${e => set({ autostart: e.target.checked })} />
+				<${Setting} form=${form} path="description" label="Note" />
 			</section>
-			<${Machine} vm=${vm} f=${f} set=${set} at=${at} key=${'m' + shown.revision} />
-			<${Devices} vm=${vm} f=${f} set=${set} at=${at} files=${files} />
+			<${Machine} form=${form} />
+			<${WithHost} form=${form} />
+			${vm.config.firmware === 'kernel' && html`<${Kernel} form=${form} files=${files} />`}
+			<${Storage} vm=${vm} form=${form} files=${files} />
+			<${Networks} form=${form} />
+			<${UsbDevices} form=${form} />
 		</fieldset>
 		${can('vm.configure') && html`<div class="save" data-shown=${Boolean(body)}>
 			<span class="quiet">${body ? isAlive(vm) ? 'What a running VM cannot take over waits for its next start.' : 'Not saved yet.' : ''}</span>

@@ -5,9 +5,9 @@ import { Ago, bytes } from './format.js';
 import { Facts } from './facts.js';
 import { hasScreen, isAlive } from './state.js';
 import { can } from './store.js';
-import { link } from './router.js';
 import { PathText } from './path_text.js';
 import { ScreenThumb } from './screen_view.js';
+import { usbWords } from './usb_rows.js';
 
 const accelWords = { kvm: 'KVM, on the host’s own CPU', tcg: 'Emulation', sim: 'Simulation' };
 const accelWanted = { auto: 'KVM where it works', kvm: 'KVM only', tcg: 'Emulation' };
@@ -34,13 +34,6 @@ function memoryNote({ current_bytes: current, wanted_bytes: wanted, as_of: asOf 
 	return config.memory_max_bytes > 0 && `it can grow to ${bytes(config.memory_max_bytes)} while it runs`;
 }
 
-function usbWords(u) {
-	const port = html`<span class="mono quiet">${u.port}</span>`;
-	const words = { plugged: html`plugged in, from the host’s port ${port}`, ready: html`at the host’s port ${port}, free`,
-		taken: html`${u.vm} has it`, absent: html`<span class="quiet">not plugged into the host</span>` };
-	return html`${words[u.state]}${u.problem && html`: ${u.problem}`}`;
-}
-
 function Devices({ vm }) {
 	const { disks = {}, cdroms = {}, nics = {} } = vm.config;
 	const rows = [
@@ -49,7 +42,7 @@ function Devices({ vm }) {
 		...Object.entries(cdroms).map(([name, c]) => ({ icon: 'disc', name, is: 'CD drive', size: '',
 			what: c.iso ? html`<${PathText} path=${c.iso} />` : html`<span class="quiet">empty</span>` })),
 		...Object.entries(nics).map(([name, n]) => ({ icon: 'network', name, is: `NIC, ${n.model}`, size: '',
-			what: html`${n.network} <span class="mono quiet">${n.mac}</span>` })),
+			what: html`${n.network} <span class="mono quiet">${n.mac}</span>${!n.connected && ', its cable is unplugged'}` })),
 		...vm.status.usb.map(u => ({ icon: 'usb', name: u.name, is: 'USB device', size: '', what: usbWords(u) })),
 	];
 	return html`<section class="sheet"><h2>Devices</h2>
@@ -88,7 +81,7 @@ export function VmSummary({ vm }) {
 
 	return html`<${Notices} vm=${vm} />
 	<div class="columns">
-		<section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
+		<div class="stack"><section class="sheet"><h2>Virtual machine</h2><${Facts} rows=${[
 			config.description && ['Note', config.description],
 			['Runs by', accelWords[status.accel] ?? (config.engine === 'sim' ? accelWords.sim : accelWanted[config.accel]), status.accel_reason],
 			['CPUs', `${config.cpus}`, config.cpu_model && `${config.cpu_model}, machine ${config.machine}`],
@@ -98,23 +91,23 @@ export function VmSummary({ vm }) {
 			config.firmware === 'kernel' && config.kernel?.initrd && ['Initial RAM disk', html`<${PathText} path=${config.kernel.initrd} />`],
 			config.firmware === 'kernel' && config.kernel?.command_line && ['Command line', html`<code>${config.kernel.command_line}</code>`],
 			['Display', config.display === 'none' ? 'None, only the serial console' : 'Screen, keyboard and tablet'],
+			config.autostart && ['Starts with the host', `in order ${config.startup.order}`],
 			reach.length > 0 && ['Reach it at', reach.map(line => html`<div>${line}</div>`)],
 			labels.length > 0 && ['Labels', labels.map(([k, v]) => html`<span class="tag" key=${k}>${k}${v && `: ${v}`}</span> `)],
 		]} /></section>
+		<${Devices} vm=${vm} /></div>
 		<div class="stack">
 			${hasScreen(vm) && can('vm.console') && html`<${ScreenThumb} vm=${vm} />`}
 			${isAlive(vm) && config.engine !== 'sim' && html`<${Guest} guest=${status.guest} />`}
 			<section class="sheet"><h2>History</h2><${Facts} rows=${[
 				['Created', html`<${Ago} time=${vm.created} />`],
 				status.pid > 0 && ['Process', html`<span class="mono">${status.pid}</span>`],
-				['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
-					end?.when && `${end.explanation}${end.signal ? `, signal ${end.signal}` : ''}`],
+				(end?.when || !isAlive(vm)) && ['Last end', end?.when ? html`<${Ago} time=${end.when} />` : html`<span class="quiet">it has not run yet</span>`,
+					end?.when && `${end.explanation}${end.signal && bad.includes(end.why) ? `, signal ${end.signal}` : ''}`],
+				status.saved && ['Saved memory', bytes(status.saved.bytes), html`<${Ago} time=${status.saved.saved} />, by QEMU ${status.saved.qemu}`],
 				['ID', html`<span class="mono">${vm.id}</span>`],
 				vm.folder && ['Folder', html`<${PathText} path=${vm.folder} folder />`],
-			]} />
-			${can('vm.console') && html`<p class="links"><a href=${link('vms', vm.name, 'serial')}><${Icon} name="serial" />Serial console</a></p>`}
-			</section>
+			]} /></section>
 		</div>
-	</div>
-	<${Devices} vm=${vm} />`;
+	</div>`;
 }
