@@ -21,7 +21,8 @@ static const char *const severities[] = {
 struct finding { int severity; char *what, *object, *text, *hint; };
 #define ROW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct finding, f), __VA_ARGS__ }
 static const struct field finding_rows[] = {
-	ROW(severity, F_ENUM, .names = severities, .help = "error: something does not work, or is in danger; warning: it may soon; note: good to know"),
+	ROW(severity, F_ENUM, .names = severities,
+	    .help = "error: something does not work, or is in danger; warning: it may soon; note: good to know"),
 	ROW(what, F_STR, .help = "a word for it that stays: guest-without-vm, vm-file-missing, ..."),
 	ROW(object, F_STR, .flags = FIELD_NULLABLE, .help = "what it is about: a VM, a datastore, a process, ..."),
 	ROW(text, F_STR, .help = "a sentence"),
@@ -188,6 +189,14 @@ static void check_host(struct exam *x)
 			  h->systemd ? "control groups v2 are not to be had" : "systemd is not the init of this host");
 }
 
+/* What croftd found when it started says itself what a person has to do. */
+static void check_start(struct exam *x)
+{
+	exam_looked(x, 1);
+	for (size_t i = 0; i < x->c->problems.n; i++)
+		exam_find(x, SEVERITY_WARNING, "found-at-start", NULL, NULL, "%s", ((char **)x->c->problems.items)[i]);
+}
+
 static void check_maintenance(struct exam *x)
 {
 	exam_looked(x, 1);
@@ -211,7 +220,7 @@ static void check_certificate(struct exam *x)
 
 /* The table of checks. Some begin parts. */
 static void (*const checks[])(struct exam *x) = {
-	check_vms, check_memory, check_host, check_maintenance, check_certificate, doctor_host
+	check_vms, check_memory, check_host, check_start, check_maintenance, check_certificate, doctor_host
 };
 
 /* ---- the examination */

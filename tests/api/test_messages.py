@@ -29,6 +29,7 @@ CHAPTERS = {
         ("GET", "/vms?limit=all"), ("GET", "/vms?limit=1000000"), ("GET", "/vms?stat=off"), ("GET", "/vms?state=on"),
         ("GET", "/tasks?state=sleeping"), ("POST", "/vms/web/start", None, "with Prefer: wait=soon", {"Prefer": "wait=soon"}),
         ("POST", "/vms/web/start", None, "with an empty Idempotency-Key", {"Idempotency-Key": ""}),
+        ("POST", "/vms", {"name": "other", "config": VM}, "with the Idempotency-Key of another request", {"Idempotency-Key": "used"}),
         ("GET", "/events", None, "with Last-Event-ID: yesterday", {"Accept": "text/event-stream", "Last-Event-ID": "yesterday"}),
         ("GET", "/consoles/0000000000000000000000000000000000000000000000000000000000000000", None, "without a WebSocket")],
     "Values that are not valid": [
@@ -59,7 +60,24 @@ CHAPTERS = {
         ("POST", "/vms", {"name": "a", "config": {"nics": {"eth0": {"forwards": [{"guest_port": 22}]}}}}),
         ("POST", "/vms", {"name": "a", "config": {"nics": {"eth0": {"forwards": [{"host_port": 2222, "guest_port": 22}]}}}}),
         ("PATCH", "/vms/real", {"config": {"disks": {"data": {"size_bytes": 1 << 20}}}}),
-        ("PATCH", "/vms/real", {"config": {"disks": {"system": {"size_bytes": 1 << 30}}}})],
+        ("PATCH", "/vms/real", {"config": {"disks": {"system": {"size_bytes": 1 << 30}}}}),
+        ("POST", "/vms/real/disks", {"name": "system", "size_bytes": 1 << 20}), ("POST", "/vms/real/disks", {"name": "data"}),
+        ("DELETE", "/vms/real/disks/data"), ("POST", "/vms/real/disks/system/grow", {"size_bytes": 1 << 19}),
+        ("POST", "/vms/real/disks/system/grow", {"size_bytes": 3000000}), ("POST", "/vms/real/disks/system/grow")],
+    "USB, memory, the agent, the host": [
+        ("PATCH", "/vms/real", {"config": {"usb": {"stick": {}}}}), ("PATCH", "/vms/real", {"config": {"usb": {"stick": {"vendor": "0951"}}}}),
+        ("PATCH", "/vms/real", {"config": {"usb": {"stick": {"vendor": "951", "product": "1666"}}}}),
+        ("PATCH", "/vms/real", {"config": {"usb": {"stick": {"port": "left"}}}}),
+        ("PATCH", "/vms/real", {"config": {"memory_bytes": 1 << 30, "memory_max_bytes": 1 << 29}}),
+        ("PATCH", "/vms/real", {"config": {"memory_bytes": 1 << 44}}),
+        ("PATCH", "/vms/real", {"config": {"startup": {"gate": "port"}}}),
+        ("PATCH", "/vms/real", {"config": {"guest_agent": False, "startup": {"gate": "agent"}}}),
+        ("PATCH", "/vms/real", {"config": {"shutdown": {"action": "kill"}}}), ("PATCH", "/vms/real", {"config": {"on_crash": "again"}}),
+        ("POST", "/vms/real/guest/freeze"), ("POST", "/vms/web/guest/freeze"), ("POST", "/vms/web/guest/freeze", {"timeout_s": 3600}),
+        ("POST", "/vms/web/guest/thaw"), ("POST", "/vms/real/guest/set-time"), ("POST", "/vms/real/suspend"),
+        ("POST", "/vms/real/discard"), ("POST", "/vms/web/answer", {"choice": "retry"}), ("POST", "/vms/web/answer", {"choice": "yes"}),
+        ("POST", "/host/maintenance", {"action": "sleep"}), ("DELETE", "/host/maintenance"), ("GET", "/host/doctor?deep=maybe"),
+        ("POST", "/config", {}), ("POST", "/config", {"format": 99})],
     "Not now": [
         ("POST", "/vms", {"name": "web", "config": VM}), ("PATCH", "/vms/web", {"name": "real"}), ("POST", "/vms/web/start"), ("POST", "/vms/web/resume"),
         ("DELETE", "/vms/web"), ("POST", "/vms/real/shutdown"), ("PATCH", "/vms/web", {"config": {"engine": "qemu"}}),
@@ -109,10 +127,10 @@ def test_messages(croft):
     tiny.upload(api)
     api.post("/vms", {"name": "web", "config": {**VM, "display": "none"}, "start": True})
     api.wait_state("web", "running")
+    api.post("/users", {"name": "vic", "role": "viewer"}, Idempotency_Key="used")
     api.ok("PATCH", "/vms/web", {"labels": {"a": "b"}})
     api.post("/vms", {"name": "real", "config": tiny.config(disks={"system": {"size_bytes": 1 << 20}},
                                                           nics={"net0": {"forwards": [{"host_port": 2222, "guest_port": 22}]}})})
-    api.post("/users", {"name": "vic", "role": "viewer"})
     who = {"As nobody": croft.client(tls=True),
            "As a viewer": croft.client(tls=True, token=api.post("/tokens", {"name": "t", "user": "vic"})["secret"])}
     lines, poor = [INTRO], []
