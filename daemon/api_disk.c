@@ -84,6 +84,12 @@ static const struct vm_disk *find(struct req *r, struct machine **ret)
 	struct buf names AUTO_BUF = BUF_INIT(4096);
 	struct err e = {};
 
+	if (d && vm_state(m->vm) == VM_SUSPENDED) {
+		fail(&e, ERR_STATE, "%s is suspended: its disk %s goes with its memory, and cannot be changed now", m->name, d->name);
+		err_hint(&e, "start it first, or throw its memory away: vmctl discard %s", m->name);
+		refuse(r, m, &e);
+		return NULL;
+	}
 	if (!m || d)
 		return d;
 	for (size_t i = 0; i < m->spec.disks.n; i++)

@@ -82,14 +82,19 @@ static bool in_folder(const struct machine *m, const struct store *s, const char
 	return n && strncmp(text, m->folder, n) == 0 && (text[n] == '/' || !text[n]);
 }
 
-static bool is_made_of(const struct machine *m, const struct store *s, const char *path)
+static bool spec_names(const struct machine *m, const struct vm_spec *sp, const struct store *s, const char *path)
 {
-	const struct vm_spec *sp = &m->spec;
-	bool hit = names(m->c, sp->kernel.image, s, path) || names(m->c, sp->kernel.initrd, s, path) || in_folder(m, s, path);
+	bool hit = names(m->c, sp->kernel.image, s, path) || names(m->c, sp->kernel.initrd, s, path);
 
 	for (size_t i = 0; !hit && i < sp->cdroms.n; i++)
 		hit = names(m->c, VM_CDROMS(sp)[i].iso, s, path);
 	return hit;
+}
+
+/* One that is suspended is built again as it was started, whatever it is to be later. */
+static bool is_made_of(const struct machine *m, const struct store *s, const char *path)
+{
+	return in_folder(m, s, path) || spec_names(m, &m->spec, s, path) || spec_names(m, machine_built(m), s, path);
 }
 
 int file_unused(const struct croft *c, const struct store *s, const char *path, struct err *e)

@@ -19,8 +19,12 @@ struct machine_memory {
 	uint64_t bytes;			/* 0: a simulated one's */
 	int64_t saved_usec;
 	char *qemu, *accel, *sha256;	/* what alone can load it; of the file */
+	uint64_t boot_bytes;		/* of memory that the VM was started with; 0: as its config says */
+	struct field_vec devices;	/* of char *: what its machine consisted of (reshape.h); none: as its config says */
+	struct field_vec disks;		/* of char *: as they were (saved_disks.h); none: not known */
 };
 extern const struct fields machine_memory_fields;
+enum { MACHINE_MEMORY_MAX = 1 << 18 };		/* bytes of its JSON */
 
 struct machine {
 	struct croft *c;
@@ -67,7 +71,9 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e);	/* lo
 void inventory_free(struct inventory *inv);		/* lets go of the VMs; ends none */
 const struct vm_spec *machine_built(const struct machine *m);	/* what runs or would run now: as started, or as wanted */
 bool machine_stands(const struct machine *m);	/* it runs, or is suspended: what it was started with goes on to be that */
-void inventory_publish(struct machine *m);	/* the event vm.changed; and when it is off, its row knows that */
+/* The event vm.changed, for all that nobody has asked for: soon, and not more often than a disk bears; when the VM is off, at
+ * once, and its row knows it. */
+void inventory_publish(struct machine *m);
 void machine_forget_memory(struct machine *m);	/* in memory, behind the commit */
 struct machine *inventory_get(const struct inventory *inv, const char *id_or_name);
 struct machine *inventory_find(const struct req *r, struct err *e);	/* by the request's {vm}; ERR_NOT_FOUND */

@@ -24,6 +24,9 @@ static const struct field saved_rows[] = {
 	SAVED("qemu", qemu, F_STR, .help = "the version of QEMU that saved it, and that alone loads it"),
 	SAVED("accel", accel, F_STR, .help = "what ran the guest: kvm or tcg"),
 	SAVED("sha256", sha256, F_STR, .help = "of the file"),
+	SAVED("boot_bytes", boot_bytes, F_U64, .help = "memory that the VM was started with"),
+	SAVED("devices", devices, F_STRS, .max = 1000, .help = "devices of its machine and their buses: disk-data@hp0"),
+	SAVED("disks", disks, F_STRS, .max = 1000, .help = "its disks, each with its size and the time of the last write"),
 	{}
 };
 const struct fields machine_memory_fields = { "VmSaved", sizeof(struct machine_memory), saved_rows,

@@ -18,6 +18,7 @@
 struct plan {
 	struct job job;			/* the check of what was opened */
 	struct machine *m;
+	struct vm_spec as;		/* what stands in it is borrowed */
 	const struct vm_spec *spec;	/* as it is wanted; of a suspended VM as it was started */
 	struct vm_launch *l;
 	size_t at;			/* index of the descriptor that is being made */
@@ -148,11 +149,33 @@ static void opened(void *arg, int *fd, uint64_t size, const struct err *e)
 	lane_run(p->ds->lane, &p->job, check_work, check_done);
 }
 
+/* What is plugged in at run time is no part of the command line. What stands in it is borrowed. */
+static struct vm_spec started_with(const struct machine *m, uint64_t boot_bytes)
+{
+	struct vm_spec s = *machine_built(m);
+
+	s.memory_bytes = boot_bytes ?: s.memory_bytes;
+	return s;
+}
+
+int machine_fits(const struct machine *m, const struct field_vec *devices, uint64_t boot_bytes, struct err *e)
+{
+	struct vm_spec s = started_with(m, boot_bytes);
+	struct vm_plan plan = { .uuid = m->id, .name = m->name, .resumes = true, .devices = devices };
+	struct argv a = {};
+	int r = argv_build(&s, &m->c->host, &plan, &a, e);
+
+	if (r == 0)
+		argv_fini(&a);
+	return r;
+}
+
 static int build(struct plan *p, struct err *e)
 {
 	const struct machine *m = p->m;
 	struct vm_plan plan = { .uuid = m->id, .name = m->name, .vars_cluster_bytes = p->vars_cluster_bytes,
-				.resumes = m->memory != NULL, .has_folder = m->folder && *m->folder };
+				.resumes = m->memory != NULL, .has_folder = m->folder && *m->folder,
+				.devices = m->memory && m->memory->devices.n ? &m->memory->devices : NULL };
 	struct argv a = {};
 	int r = machine_at_config(e, argv_build(p->spec, &m->c->host, &plan, &a, e));
 
@@ -222,7 +245,8 @@ void machine_plan(struct machine *m, void (*done)(void *arg, struct vm_launch *l
 	struct plan *p = xnew(plan);
 
 	p->m = m;
-	p->spec = machine_built(m);
+	p->as = started_with(m, m->memory ? m->memory->boot_bytes : 0);
+	p->spec = &p->as;
 	p->fd = -1;
 	p->l = xnew(vm_launch);
 	p->done = done;

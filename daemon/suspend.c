@@ -2,10 +2,12 @@
 #include <string.h>
 #include "launch.h"
 #include "log.h"
+#include "machine_hot.h"
 #include "machine_plan.h"
 #include "maintenance.h"
 #include "mem.h"
 #include "memfile.h"
+#include "saved_disks.h"
 #include "stores.h"
 #include "suspend.h"
 #include "task.h"
@@ -73,7 +75,7 @@ static void row_write(struct machine *m, struct machine_memory *memory, void (*d
 {
 	struct row_change *rc = xnew(row_change);
 	struct change *ch = change_new(m->c, NULL);
-	struct buf b = BUF_INIT(4096);
+	struct buf b = BUF_INIT(MACHINE_MEMORY_MAX);
 	struct jw w = JW(&b);
 
 	memcpy(rc->id, m->id, sizeof rc->id);
@@ -112,6 +114,31 @@ void suspend_remove(struct machine *m, void (*done)(void *arg, const struct err 
 
 /* ---- suspend: save, record, end QEMU */
 
+/* The machine is built anew when it wakes: what could not be is not taken apart. It is kept with the task: a croftd may die
+ * between the save and the row. */
+static int save_devices(void *arg, const struct field_vec *devices, struct err *e)
+{
+	struct task *t = arg;
+	const struct vm_spec *s = machine_built(t->vm);
+	struct vm_status st;
+	json_t *list;
+
+	for (size_t i = 0; i < s->disks.n; i++)
+		if (VM_DISKS(s)[i].bus == VM_BUS_NVME) {
+			fail(e, ERR_STATE, "%s cannot be suspended: QEMU cannot save its disk %s, which is on the bus nvme", t->vm->name,
+			     VM_DISKS(s)[i].name);
+			return err_hint(e, "a disk on the bus virtio or scsi can be saved");
+		}
+	vm_status(t->vm->vm, &st);
+	list = json_array();
+	for (size_t i = 0; i < devices->n; i++)
+		json_array_append_new(list, json_string(((char **)devices->items)[i]));
+	json_object_set_new(t->data, "devices", list);
+	json_object_set_new(t->data, "boot_bytes", json_integer((json_int_t)st.memory_boot_bytes));
+	return machine_fits(t->vm, devices, st.memory_boot_bytes, e) == 0 ? 0
+	     : err_hint(e, "shut %s down and start it: then it can be suspended", t->vm->name);
+}
+
 static void save_progress(void *arg, uint64_t done, uint64_t all)
 {
 	task_share(arg, all ? (double)done / (double)all : 0);
@@ -124,6 +151,7 @@ static void save_cancelled(struct task *t)
 
 static void save_opened(void *arg, int *fd, const struct err *e)
 {
+	static const struct vm_saver saver = { .devices = save_devices, .progress = save_progress };
 	struct task *t = arg;
 	struct err err = {};
 
@@ -131,17 +159,18 @@ static void save_opened(void *arg, int *fd, const struct err *e)
 		fail(&err, ERR_CANCELLED, "cancelled before the memory of %s was saved", t->vm->name);
 	if (e || err.code)
 		task_step_end(t, e ?: &err);
-	else if (vm_suspend(t->vm->vm, TAKE_FD(*fd), save_progress, step_done, t, &err) < 0)
+	else if (vm_suspend(t->vm->vm, TAKE_FD(*fd), &saver, step_done, t, &err) < 0)
 		task_step_end(t, &err);
 }
 
-static void save_run(struct task *t)
+static void save_begin(struct task *t)
 {
 	struct datastore *ds;
 	struct dspath p;
 	struct err e = {};
 	int none = -1;
 
+	t->vm_changed = NULL;
 	t->cancelled = save_cancelled;
 	if (is_sim(t))
 		save_opened(t, &none, NULL);
@@ -151,7 +180,36 @@ static void save_run(struct task *t)
 		memfile_create(ds, p.path, save_opened, t);
 }
 
-static void save_removed(void *arg, const struct err *e) { task_step_end(arg, e); }
+/* A disk or NIC that is being plugged in or out comes first. */
+static void save_changed(struct task *t)
+{
+	if (!machine_hot_busy(t->vm))
+		save_begin(t);
+}
+
+static void save_given_up(struct task *t)
+{
+	struct err e = {};
+
+	fail(&e, ERR_CANCELLED, "cancelled before the memory of %s was saved", t->vm->name);
+	task_step_end(t, &e);
+}
+
+static void save_run(struct task *t)
+{
+	t->vm_changed = save_changed;
+	t->cancelled = save_given_up;
+	save_changed(t);
+}
+
+/* What it was to become meanwhile it may become now. */
+static void save_removed(void *arg, const struct err *e)
+{
+	struct task *t = arg;
+
+	machine_hot(t->vm, false);
+	task_step_end(t, e);
+}
 
 static void save_resumed(void *arg, const struct err *e)
 {
@@ -188,26 +246,49 @@ static void save_undo(struct task *t)
 		suspend_forget(t->vm, save_forgot, t);
 }
 
-static void record(struct task *t, uint64_t bytes, const char *sha256)
+static void record(struct task *t, uint64_t bytes, const char *sha256, struct field_vec *disks)
 {
 	struct machine_memory *memory = xnew(machine_memory);
 	struct vm_status st;
+	json_t *device;
+	size_t i;
 
 	vm_status(t->vm->vm, &st);
 	*memory = (struct machine_memory){ .bytes = bytes, .saved_usec = now_usec(), .sha256 = xstrdup(sha256) };
 	memory->qemu = is_sim(t) || !t->c->host.qemu.version ? NULL : xstrdup(t->c->host.qemu.version);
 	memory->accel = st.accel ? xstrdup(st.accel) : NULL;
+	memory->boot_bytes = (uint64_t)json_integer_value(json_object_get(t->data, "boot_bytes"));
+	json_array_foreach(json_object_get(t->data, "devices"), i, device)
+		*(char **)field_vec_add(&memory->devices, sizeof(char *)) = xstrdup(json_string_value(device) ?: "@");
+	memory->disks = TAKE_VEC(*disks);
 	row_write(t->vm, memory, step_done, t);
+}
+
+struct recording { struct task *t; uint64_t bytes; char *sha256; };
+
+static void looked(void *arg, struct field_vec *disks, const struct err *e)
+{
+	struct recording *r = arg;
+
+	if (e)
+		task_step_end(r->t, e);
+	else
+		record(r->t, r->bytes, r->sha256, disks);
+	free(r->sha256);
+	free(r);
 }
 
 static void published(void *arg, uint64_t bytes, const char *sha256, const struct err *e)
 {
-	struct task *t = arg;
+	struct recording *r;
 
-	if (e)
-		task_step_end(t, e);
-	else
-		record(t, bytes, sha256);
+	if (e) {
+		task_step_end(arg, e);
+		return;
+	}
+	r = xnew(recording);
+	*r = (struct recording){ arg, bytes, xstrdup(sha256) };
+	saved_disks_look(r->t->vm, looked, r);
 }
 
 static void record_run(struct task *t)
@@ -222,7 +303,7 @@ static void record_run(struct task *t)
 		fail(&e, ERR_INTERRUPTED, "%s has ended before its memory was safe", t->vm->name);
 		task_step_end(t, &e);
 	} else if (is_sim(t)) {
-		record(t, 0, "");
+		record(t, 0, "", &(struct field_vec){});
 	} else if (file_of(t->vm, &ds, &p, &e) < 0) {
 		task_step_end(t, &e);
 	} else {
@@ -271,8 +352,11 @@ static void wake_planned(void *arg, struct vm_launch *l, const struct err *e)
 	struct err err = {};
 
 	if (e) {
+		err = *e;
+		if (!*err.hint)
+			err_hint(&err, "vmctl discard %s throws the saved memory away; then it starts anew", t->vm->name);
 		close_at(&w->fd);
-		task_step_end(t, e);
+		task_step_end(t, &err);
 	} else if (host_may_start(t->c, &err) < 0) {
 		vm_launch_free(l);
 		close_at(&w->fd);
@@ -284,6 +368,20 @@ static void wake_planned(void *arg, struct vm_launch *l, const struct err *e)
 		if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
 			task_step_end(t, &err);
 	}
+	free(w);
+}
+
+static void wake_looked(void *arg, struct field_vec *disks, const struct err *e)
+{
+	struct waking *w = arg;
+	struct err err = e ? *e : (struct err){};
+
+	if (!e && saved_disks_same(w->t->vm, disks, &err) == 0) {
+		machine_plan(w->t->vm, wake_planned, w);
+		return;
+	}
+	close_at(&w->fd);
+	task_step_end(w->t, &err);
 	free(w);
 }
 
@@ -301,7 +399,7 @@ static void wake_opened(void *arg, int *fd, const struct err *e)
 	struct waking *w = xnew(waking);
 
 	*w = (struct waking){ t, TAKE_FD(*fd) };
-	machine_plan(t->vm, wake_planned, w);
+	saved_disks_look(t->vm, wake_looked, w);
 }
 
 /* QEMU loads only what the same QEMU has saved: anything else may seem to work. */

@@ -6,6 +6,7 @@
 #include "jw.h"
 #include "mem.h"
 #include "memory.h"
+#include "reshape.h"
 #include "text.h"
 
 /* Device numbers on pcie.0 of what every VM has. Function 0 of 6 is the balloon, 1 the memory that can be plugged in,
@@ -455,7 +456,7 @@ static bool has_boot_order(const struct vm_spec *s)
 
 /* Without any boot order all disks come first, then the CDs. They are numbered for the firmware all the same: AAVMF
  * finds no SCSI target but the first unless it is told to. */
-static void add_devices(struct argv *a, const struct vm_spec *s)
+static void add_devices(struct argv *a, const struct vm_spec *s, const struct vm_plan *p)
 {
 	bool number = s->firmware == VM_FIRMWARE_UEFI && !has_boot_order(s);
 
@@ -464,7 +465,7 @@ static void add_devices(struct argv *a, const struct vm_spec *s)
 		opt(a, "-vnc", "none");		/* viewers come by QMP add_client */
 		add_plain_device(a, "virtio-gpu-pci", "gpu", SLOT_GPU);
 	}
-	if (s->display == VM_DISPLAY_VIRTIO || s->usb.n)
+	if (s->display == VM_DISPLAY_VIRTIO || s->usb.n || argv_has_device(p->devices, "usb"))
 		add_plain_device(a, "qemu-xhci", "usb", SLOT_XHCI);	/* the host's devices come by QMP (host_usb.h) */
 	if (s->display == VM_DISPLAY_VIRTIO) {
 		add_usb_device(a, "usb-kbd", "keyboard");
@@ -472,9 +473,9 @@ static void add_devices(struct argv *a, const struct vm_spec *s)
 	}
 	if (s->guest_agent)
 		add_agent(a);
-	if (has_scsi(s))
-		add_plain_device(a, "virtio-scsi-pci", "scsi", SLOT_SCSI);
 	add_ports(a);
+	if (has_scsi(s) || argv_has_device(p->devices, "scsi"))
+		add_plain_device(a, "virtio-scsi-pci", "scsi", SLOT_SCSI);
 	for (size_t i = 0; i < s->disks.n; i++)
 		add_disk(a, &VM_DISKS(s)[i], number ? 1 + i : VM_DISKS(s)[i].boot_order);
 	for (size_t i = 0; i < s->cdroms.n; i++)
@@ -531,12 +532,17 @@ int argv_build(const struct vm_spec *s, const struct host *h, const struct vm_pl
 	opt(&a, "-display", "none");
 	add_monitors(&a);
 	add_firmware(&a, s, h, p);
-	add_devices(&a, s);
+	add_devices(&a, s, p);
 	add_memory(&a, s, h);
 	if (p->has_folder)
 		take_fd(&a, ARGV_FD_FOLDER, NULL, true);
-	*ret = a;
-	return 0;
+	if (p->devices)
+		r = argv_reshape(&a, p->devices, e);
+	if (r < 0)
+		argv_fini(&a);
+	else
+		*ret = a;
+	return r;
 }
 
 void argv_fini(struct argv *a)

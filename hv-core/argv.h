@@ -47,6 +47,9 @@ struct vm_plan {
 	uint64_t vars_cluster_bytes;	/* of ARGV_FD_FW_VARS; 0: not known, then they cost 64 MiB of memory on QEMU 7 */
 	bool resumes;			/* it waits for a saved memory, by QMP */
 	bool has_folder;		/* it gets ARGV_FD_FOLDER */
+	/* Of char *, "disk-data@hp0": a machine of just these devices, each on that bus, as the saved memory knows it. NULL:
+	 * those of the spec, at places of their own. */
+	const struct field_vec *devices;
 };
 
 struct argv {

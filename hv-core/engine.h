@@ -13,7 +13,7 @@ struct vm_op {			/* something asked, until its done was called */
 	enum vm_event ask;
 	vm_done done;
 	void *arg;
-	void (*progress)(void *arg, uint64_t done, uint64_t all);	/* of a suspend; or NULL */
+	const struct vm_saver *saver;	/* borrowed: of a suspend; else NULL */
 	struct timer deadline;
 	struct err err;
 };

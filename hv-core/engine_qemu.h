@@ -24,6 +24,9 @@ struct guest {
 	struct vm_op *saving;		/* the suspend that is under way */
 	struct timer saved;		/* when its progress is asked for again */
 	unsigned save_at;		/* which of its commands is next */
+	unsigned looks;			/* at its devices, that are not answered yet */
+	struct field_vec devices;	/* of char *, owned: what was found */
+	struct err looks_err;		/* of the first that failed */
 	uint64_t moved_bytes;		/* what was written when it was asked last */
 	int64_t moved_usec;		/* (monotonic) when that became more */
 	int save_fd;			/* until QEMU has it */

@@ -201,8 +201,8 @@ void guest_change(struct vm *vm, struct vm_op *op, const struct hot_step *s, con
 	struct hot_run *h;
 	struct err e = {};
 
-	if (g->hot) {
-		fail(&e, ERR_BUSY, "VM \"%s\" is being changed already", vm->name);
+	if (g->hot || g->saving) {
+		fail(&e, ERR_BUSY, g->hot ? "VM \"%s\" is being changed already" : "VM \"%s\" is being suspended", vm->name);
 		close_at(&fd);
 		vm_op_end(op, &e);
 		return;

@@ -45,6 +45,14 @@ static const struct { const char *name; json_t *(*args)(void); bool fd; } save_c
 	{ "migrate", uri_args },
 };
 
+static void forget_devices(struct guest *g)
+{
+	for (size_t i = 0; i < g->devices.n; i++)
+		free(((char **)g->devices.items)[i]);
+	free(g->devices.items);
+	g->devices = (struct field_vec){};
+}
+
 void guest_save_end(struct guest *g, const struct err *e)
 {
 	struct vm_op *op = g->saving;
@@ -54,6 +62,7 @@ void guest_save_end(struct guest *g, const struct err *e)
 	g->saving = NULL;
 	timer_disarm(&g->saved);
 	close_at(&g->save_fd);
+	forget_devices(g);
 	vm_op_end(op, e);
 }
 
@@ -105,13 +114,92 @@ static void save_next(struct guest *g)
 	}
 }
 
+/* ---- what it consists of: only a machine of just these devices, at these places, loads what is saved ---- */
+
+struct look { struct guest *g; char id[80]; };		/* at one of them */
+
+static void look_done(struct guest *g, const struct err *e)
+{
+	if (e && !g->looks_err.code)
+		g->looks_err = *e;
+	if (--g->looks || !g->saving)
+		return;
+	if (!g->looks_err.code && !g->cancelled && g->saving->saver && g->saving->saver->devices)
+		g->saving->saver->devices(g->saving->arg, &g->devices, &g->looks_err);
+	if (g->looks_err.code) {
+		struct err err = g->looks_err;
+
+		guest_save_end(g, &err);
+		if (err.code == ERR_TIMEOUT)
+			guest_silent(g, err.msg);
+	} else {
+		save_next(g);
+	}
+}
+
+static void on_bus(void *arg, json_t *result, const struct err *e)
+{
+	AUTO_FREE struct look *l = arg;
+	const char *path = json_string_value(result), *bus = path ? strrchr(path, '/') : NULL;
+
+	if (bus && l->g->saving)
+		*(char **)field_vec_add(&l->g->devices, sizeof(char *)) = xasprintf("%s@%s", l->id, bus + 1);
+	look_done(l->g, e);
+}
+
+/* Pulled out, it comes back as soon as the guest runs. */
+static void on_usb_out(void *arg, json_t *result, const struct err *e)
+{
+	AUTO_FREE struct look *l = arg;
+
+	if (!e) {
+		guest_usb_gone(l->g, l->id);
+		vm_noted(l->g->vm);
+	}
+	look_done(l->g, e && e->code == ERR_NOT_FOUND ? NULL : e);
+}
+
+static void look_at(struct guest *g, const char *id, const char *type)
+{
+	uint64_t deadline = g->vm->vms->how.answer_usec;
+	struct look *l = xnew(look);
+
+	l->g = g;
+	snprintf(l->id, sizeof(l->id), "%s", id);
+	g->looks++;
+	if (strstr(type, "usb-host"))
+		qmp_call(g->qmp, "device_del", json_pack("{s:s}", "id", id), -1, deadline, on_usb_out, l);
+	else
+		qmp_call(g->qmp, "qom-get", json_pack("{s:o, s:s}", "path", json_sprintf("/machine/peripheral/%s", id), "property",
+			 "parent_bus"), -1, deadline, on_bus, l);
+}
+
+static void on_devices(void *arg, json_t *result, const struct err *e)
+{
+	struct guest *g = arg;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(result, i, item) {
+		const char *id = json_string_value(json_object_get(item, "name"));
+		const char *type = json_string_value(json_object_get(item, "type"));
+
+		if (id && type && g->qmp && !strncmp(type, "child<", strlen("child<")))
+			look_at(g, id, type);
+	}
+	look_done(g, e);
+}
+
 void guest_save(struct guest *g, struct vm_op *op, int fd)
 {
-	struct err e;
+	struct err e = {};
 
-	if (g->saving) {
-		close_at(&fd);
+	if (g->saving)
 		fail(&e, ERR_BUSY, "the memory of VM \"%s\" is being saved already", g->vm->name);
+	else if (g->looks || g->hot)		/* (of a save that was given up a moment ago) */
+		fail(&e, ERR_BUSY, "VM \"%s\" is being changed: try again in a moment", g->vm->name);
+	if (e.code) {
+		close_at(&fd);
 		vm_op_end(op, &e);
 		return;
 	}
@@ -120,7 +208,9 @@ void guest_save(struct guest *g, struct vm_op *op, int fd)
 	g->save_at = 0;
 	g->moved_bytes = 0;
 	g->cancelled = false;
-	save_next(g);
+	g->looks_err.code = ERR_NONE;
+	g->looks = 1;
+	qmp_call(g->qmp, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), -1, g->vm->vms->how.answer_usec, on_devices, g);
 }
 
 static uint64_t bytes_of(json_t *ram, const char *key)
@@ -160,8 +250,9 @@ static void on_progress(void *arg, json_t *result, const struct err *e)
 	if (ram && bytes_of(ram, "transferred") != g->moved_bytes) {
 		g->moved_bytes = bytes_of(ram, "transferred");
 		g->moved_usec = mono_usec();
-		if (g->saving->progress)
-			g->saving->progress(g->saving->arg, bytes_of(ram, "total") - bytes_of(ram, "remaining"), bytes_of(ram, "total"));
+		if (g->saving->saver && g->saving->saver->progress)
+			g->saving->saver->progress(g->saving->arg, bytes_of(ram, "total") - bytes_of(ram, "remaining"),
+						   bytes_of(ram, "total"));
 	}
 	if (e && e->code == ERR_TIMEOUT) {
 		stuck = *e;

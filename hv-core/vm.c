@@ -288,8 +288,7 @@ int vm_end_crashed(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return end(vm, st.crashed, done, arg, e);
 }
 
-int vm_suspend(struct vm *vm, int fd, void (*progress)(void *arg, uint64_t done, uint64_t all), vm_done done, void *arg,
-	       struct err *e)
+int vm_suspend(struct vm *vm, int fd, const struct vm_saver *saver, vm_done done, void *arg, struct err *e)
 {
 	struct vm_op *op;
 
@@ -298,7 +297,7 @@ int vm_suspend(struct vm *vm, int fd, void (*progress)(void *arg, uint64_t done,
 		return refused(vm, VM_ASK_SUSPEND, e);
 	}
 	op = op_new(vm, VM_ASK_SUSPEND, done, arg, 0);
-	op->progress = progress;
+	op->saver = saver;
 	vm->engine->ask(vm, op, fd);
 	return 0;
 }

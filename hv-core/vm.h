@@ -209,9 +209,15 @@ int vm_poweroff(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done:
 int vm_end_crashed(struct vm *vm, vm_done done, void *arg, struct err *e);	/* the same; it ends by what .crashed says */
 /* Stop the guest and write its memory and devices to @fd, a new file (owned, also on failure; -1 for the sim). done:
  * all is written, nothing of it synced, and the guest stands still: suspending. Then make it durable and vm_put_away(),
- * or vm_suspend_cancel() and vm_resume(). @progress (may be NULL): bytes written of so many, now and then. */
-int vm_suspend(struct vm *vm, int fd, void (*progress)(void *arg, uint64_t done, uint64_t all), vm_done done, void *arg,
-	       struct err *e);
+ * or vm_suspend_cancel() and vm_resume(). The host's USB devices are unplugged before. */
+struct field_vec;
+struct vm_saver {
+	/* Right before the guest is stopped: the devices that its machine has (reshape.h). Not 0: it runs on, and done gets
+	 * the error. Not for the sim. */
+	int (*devices)(void *arg, const struct field_vec *devices, struct err *e);
+	void (*progress)(void *arg, uint64_t done, uint64_t all);	/* bytes written of so many, now and then */
+};
+int vm_suspend(struct vm *vm, int fd, const struct vm_saver *saver, vm_done done, void *arg, struct err *e);
 void vm_suspend_cancel(struct vm *vm);	/* it ends with ERR_CANCELLED, soon; fine when nothing is being saved */
 int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: QEMU is gone */
 void vm_saved(struct vm *vm);		/* its memory stands on disk: one that is off is suspended */
