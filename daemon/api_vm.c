@@ -411,6 +411,7 @@ static void api_delete(struct req *r)
 		req_fail(r, &e);
 		return;
 	}
+	crash_stop(m);
 go:
 	task_begin(r->c, r, NULL, &task_vm_delete, m, json_object());
 }

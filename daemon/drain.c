@@ -151,6 +151,10 @@ static void ask(struct drain *d, struct machine *m, struct draining *v, int64_t 
 	struct err e = {};
 	int r = 0;
 
+	if (m->memory) {		/* it was about to go on, and has not: so it is suspended again */
+		power_off(d, m, v, "suspended, as it was");
+		return;
+	}
 	if (s == VM_STOPPING)
 		v->asked = false;	/* if it runs again, it has ignored that, or was reset */
 	if (action_of(d, m) == DRAIN_SUSPEND && !v->suspended && (s == VM_RUNNING || s == VM_PAUSED)) {

@@ -237,7 +237,7 @@ void inventory_tell(struct machine *m)
 /* The row tells whether it was running when the host, or croftd, went down. */
 static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
-	return db_exec(tx, e, "UPDATE vms SET started_config = NULL WHERE id = ?", "s", (const char *)ch->arg);
+	return db_exec(tx, e, "UPDATE vms SET started_config = NULL WHERE id = ? AND memory IS NULL", "s", (const char *)ch->arg);
 }
 static void ended_fini(struct change *ch, const struct err *e) { free(ch->arg); }
 

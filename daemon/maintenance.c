@@ -1,6 +1,7 @@
 /* maintenance.c: the state of maintenance, its routes, and the task that drains the host. */
 #include <stdio.h>
 #include <string.h>
+#include "crash.h"
 #include "drain.h"
 #include "event.h"
 #include "inventory.h"
@@ -263,7 +264,7 @@ static json_t *new_row(struct req *r, const struct on_input *in)
 	for (i = 0; in->action != DRAIN_WAIT && i < inventory_len(r->c->inv); i++) {
 		const struct machine *m = inventory_at(r->c->inv, i);
 
-		if (m->vm && vm_state_alive(vm_state(m->vm)) && !map_get(have, m->id))
+		if (m->vm && (vm_state_alive(vm_state(m->vm)) || crash_waits(m)) && !map_get(have, m->id))
 			json_array_append_new(ids, json_string(m->id));
 	}
 	map_free(have);

@@ -56,6 +56,8 @@ static void row_apply(struct change *ch)
 	machine_forget_memory(m);
 	m->memory = TAKE(rc->memory);
 	machine_changed(m);
+	if (m->memory && vm_state(m->vm) == VM_OFF)
+		vm_saved(m->vm);	/* QEMU was faster */
 }
 
 static void row_fini(struct change *ch, const struct err *e)
@@ -479,7 +481,13 @@ static void wake_run(struct task *t)
 	}
 }
 
-struct loaded { struct croft *c; char id[37]; };
+struct loaded { struct croft *c; char id[37]; struct machine_memory *memory; };
+
+static void loaded_kept(void *arg, const struct err *e)
+{
+	if (e)
+		log_error("what was saved of a VM that could not go on is not in its row any more: %s", e->msg);
+}
 
 static void loaded_forgot(void *arg, const struct err *e)
 {
@@ -487,12 +495,17 @@ static void loaded_forgot(void *arg, const struct err *e)
 	struct machine *m = inventory_get(l->c->inv, l->id);
 	struct err err;
 
-	if (m && !e)
+	if (m && !e && vm_state(m->vm) == VM_STARTING)
 		vm_go(m->vm);
-	else if (m) {
+	else if (m && !e && !vm_state_alive(vm_state(m->vm)))	/* it has ended meanwhile, and has not run */
+		row_write(m, TAKE(l->memory), loaded_kept, NULL);
+	else if (m && e) {
 		log_error("%s does not go on, since its row cannot be written: %s", m->name, e->msg);
 		vm_poweroff(m->vm, NULL, NULL, &err);
 	}
+	if (l->memory)
+		fields_fini(&machine_memory_fields, l->memory);
+	free(l->memory);
 	free(l);
 }
 
@@ -502,6 +515,9 @@ void suspend_loaded(struct machine *m)
 
 	l->c = m->c;
 	memcpy(l->id, m->id, sizeof l->id);
+	l->memory = xnew(machine_memory);
+	if (m->memory)
+		fields_copy(&machine_memory_fields, m->memory, l->memory);
 	suspend_forget(m, loaded_forgot, l);
 }
 

@@ -104,10 +104,17 @@ static void shutdown_asked(void *arg, const struct err *e)
 	task_step_end(arg, !t->c->stopping && is_off(t) ? NULL : e);
 }
 
+/* As it was wished, perhaps while croftd was away: its row, too, says from now on that it shall not run. */
+static void off_already(struct task *t)
+{
+	inventory_publish(t->vm);
+	task_step_end(t, NULL);
+}
+
 static void shutdown_ask(struct task *t)
 {
 	if (is_off(t))
-		task_step_end(t, NULL);
+		off_already(t);
 	else
 		ask(t, vm_shutdown, shutdown_asked);
 }
@@ -162,6 +169,7 @@ static void wait_cancelled(struct task *t)
 static void wait_off(struct task *t)
 {
 	if (is_off(t)) {
+		inventory_publish(t->vm);
 		wait_changed(t);
 		return;
 	}
@@ -190,7 +198,7 @@ const struct task_kind task_vm_reboot = { "vm.reboot", reboot_steps, .cancellabl
 static void poweroff_run(struct task *t)
 {
 	if (is_off(t))
-		task_step_end(t, NULL);
+		off_already(t);
 	else
 		ask(t, vm_poweroff, step_done);
 }

@@ -30,6 +30,7 @@ struct vm_agent {
 	unsigned told, opened;		/* in this round */
 	bool open;			/* the guest has the port open */
 	bool checked;			/* and has told since whether it was left frozen */
+	bool woke;			/* its clock is to be set when the agent answers */
 	bool untold;			/* there were too many changes to tell: the next round does */
 	int64_t looked_usec, open_usec;	/* CLOCK_MONOTONIC; 0: never */
 	struct timer ice;		/* armed while the guest is frozen, or may be: then it is thawed */
@@ -235,6 +236,8 @@ static void on_first(void *arg, json_t *result, const struct err *e)
 		return;
 	a->checked = true;
 	become(a, AGENT_ANSWERS);
+	if (a->woke && runs(a->vm))
+		vm_agent_woke(a->vm);
 	if (!a->facts.frozen && status && !strcmp(status, "frozen")) {
 		log_warn("VM %s: its file systems were left frozen, and are thawed", a->vm->name);
 		a->facts.frozen = true;
@@ -420,6 +423,19 @@ int vm_agent_set_time(struct vm *vm, vm_done done, void *arg, struct err *e)
 int vm_agent_shutdown(struct vm *vm, vm_done done, void *arg, struct err *e)
 {
 	return ask(vm, "guest-shutdown", json_pack("{s:s}", "mode", "powerdown"), false, done, arg, e);
+}
+
+void vm_agent_woke(struct vm *vm)
+{
+	struct vm_agent *a = vm->agent;
+
+	if (!a)
+		return;
+	a->woke = !a->checked;
+	if (a->checked)
+		vm_agent_set_time(vm, NULL, NULL, NULL);
+	else if (a->open)
+		connect_it(a, NULL);		/* what was asked before it ran may have run out of time */
 }
 
 void vm_agent_resumed(struct vm *vm, int64_t paused_usec)

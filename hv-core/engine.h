@@ -80,6 +80,7 @@ void vm_agent_port(struct vm *vm, bool open);		/* there is one; the guest has it
 void vm_agent_port_is(struct vm *vm, bool open);	/* the same as an answer tells: nothing has happened if it was so */
 void vm_agent_round(struct vm *vm);			/* once a round of a VM that runs */
 void vm_agent_resumed(struct vm *vm, int64_t paused_usec);
+void vm_agent_woke(struct vm *vm);			/* it goes on from a saved memory: its clock is of then */
 void vm_agent_free(struct vm *vm);			/* with the run-time part */
 
 /* vm_last.c */

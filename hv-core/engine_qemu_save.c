@@ -329,6 +329,8 @@ static void on_gone_on(void *arg, json_t *result, const struct err *e)
 	if (e && e->code == ERR_STATE) {	/* QEMU says no: it has not run */
 		g->load = LOADED;
 		load_failed(g, e->msg);
+	} else if (!e) {
+		vm_agent_woke(g->vm);
 	}
 }
 

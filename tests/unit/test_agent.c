@@ -491,6 +491,22 @@ TEST(after_a_long_pause_the_clock_is_set)
 	finish();
 }
 
+/* Whether its agent has answered already or not: the clock of a guest that was woken is of then. */
+TEST(what_wakes_gets_the_time)
+{
+	for (int early = 0; early < 2; early++) {
+		begin_with(GOOD, 50000);
+		if (!early)
+			vm_agent_woke(w.vm);	/* it has no port: nothing happens */
+		vm_agent_port(w.vm, true);
+		if (!early)
+			ok(until(told(), 3000));
+		vm_agent_woke(w.vm);
+		ok(until(strstr(w.seen, "guest-set-time ") != NULL, 3000));
+		finish();
+	}
+}
+
 /* A paused guest answers nothing, and that is no fault of its agent. */
 TEST(a_pause_is_no_silence)
 {
