@@ -128,6 +128,15 @@ def test_the_clock_after_a_pause(api, console):
     assert abs(clock(console) - time.time()) < 3 * SLOW
 
 
+def test_the_clock_of_a_guest_that_was_suspended(api, console):
+    console.command("date -s '2020-01-01 00:00:00'")
+    api.post("/vms/vm/suspend")
+    api.post("/vms/vm/start")
+    with contextlib.closing(api.console("vm")) as again:
+        wait_for("the guest's clock is right", lambda: abs(clock(again) - time.time()) < 3 * SLOW)
+    wait_told(api)
+
+
 def since(vm):
     """To the second."""
     return time.mktime(time.strptime(vm["status"]["since"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
