@@ -128,3 +128,38 @@ def test_a_vm_of_another_croft(croft, api, name):
     problem = api.problem(409, "POST", f"/vms/{name}/suspend", None, Prefer="wait=20")
     assert "its machine has the device" in problem["detail"] and problem["hint"], problem
     assert api.vm(name)["status"]["state"] == "running"
+
+
+def test_the_hosts_end_resumes_nothing_that_is_saved(fresh):
+    """Its memory was loaded and was not erased from its row yet, when croftd --stop came: it is ended, and still suspended."""
+    api = fresh.client()
+    tiny.upload(api)
+    start(api, "x")
+    api.post("/vms/x/suspend")
+    with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db:
+        memory = db.execute("SELECT memory FROM vms").fetchone()[0]
+    api.post("/vms/x/start")
+    api.post("/vms/x/pause")
+    fresh.kill()
+    with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db, db:
+        db.execute("UPDATE vms SET memory = ?", (memory,))
+    said = fresh.stop()
+    assert "x: suspended, as it was" in said and "asked to shut down" not in said, said
+    assert not fresh.qemu()
+    fresh.start()
+    assert fresh.client().vm("x")["status"]["state"] == "suspended"
+
+
+def test_a_new_vm_goes_to_the_first_datastore(fresh, tmp_path):
+    for name in ("a", "zz", "b", "c"):
+        fresh.end()
+        with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db, db:
+            os.mkdir(f"{tmp_path}/{name}")
+            id = str(uuid.uuid4())
+            with open(f"{tmp_path}/{name}/.croft-datastore.json", "w") as f:
+                json.dump({"format": 1, "id": id}, f)
+            db.execute("INSERT INTO datastores (id, name, revision, path, created) SELECT ?, ?, 1, ?, max(created) + 1 FROM datastores",
+                       (id, name, f"{tmp_path}/{name}"))
+        fresh.start()
+        vm = fresh.client().post("/vms", {"name": f"on-{name}", "config": {**tiny.config(), "firmware": "uefi", "kernel": None}})
+        assert vm["folder"].startswith("[local] "), vm["folder"]
