@@ -352,6 +352,7 @@ void guest_migration(struct guest *g, const char *status)
 		save_status(g, status, NULL);
 	} else if (g->load == LOADING && !strcmp(status, "completed")) {
 		g->load = LOADED;
+		guest_memory_ask(g);	/* what is plugged in came with what was loaded, and no event tells it */
 		if (vms->how.on_loaded)
 			vms->how.on_loaded(g->vm, g->vm->owner);
 		else

@@ -76,3 +76,28 @@ def test_what_the_guest_frees_is_the_hosts_again(croft, api):
     wait_for("the host has it back", lambda: pss(api) - before < 60, 30)
     print(f"PSS {before:.0f}, {full:.0f}, {pss(api):.0f} MiB")
     console.close()
+
+
+def test_what_was_plugged_in_is_there_after_a_suspend(api, shell):
+    change(api, 640)
+    api.post("/vms/m/disks", {"name": "late", "size_bytes": 16 * MIB})
+    console = api.console("m")
+    console.type("\n")
+    console.until(b":~# ")
+    wait_for("the guest has the disk", lambda: b"vda" in console.command("cat /proc/partitions"), 30)
+    console.command("echo KEPT | dd of=/dev/vda bs=512 count=1 conv=sync,fsync; mkdir -p /u; mount -t tmpfs -o size=400m t /u;"
+                    " dd if=/dev/urandom of=/u/x bs=1M count=250; md5sum /u/x >/sum", 120)     # into what was plugged in, too
+    had = total(console)
+    console.close()
+    api.post("/vms/m/suspend", None, Prefer="wait=60")
+    vm = api.post("/vms/m/start", None, Prefer="wait=60")
+    assert vm["status"]["state"] == "running" and not vm["pending"]
+    wait_for("it has its memory", lambda: api.vm("m")["status"]["memory"]["current_bytes"] == 640 * MIB, 60)
+    console = api.console("m")
+    console.type("\n")
+    console.until(b":~# ")
+    assert total(console) == had and b"OK" in console.command("md5sum -c /sum", 120)
+    assert b"KEPT" in console.command("dd if=/dev/vda bs=512 count=1 iflag=direct 2>/dev/null")
+    console.command("rm /u/x")
+    change(api, 384)
+    console.close()
