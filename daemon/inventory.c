@@ -247,7 +247,7 @@ static void on_state(struct machine *m)
 	enum vm_state was = m->state_seen, now = vm_state(m->vm);
 
 	m->state_seen = (uint8_t)now;
-	if (now != was && (now == VM_RUNNING || now == VM_PAUSED))
+	if (now != was && (now == VM_RUNNING || (now == VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING)))
 		machine_hot(m, was != VM_PAUSED && was != VM_RUNNING && was != VM_STOPPING);
 	else if (now == VM_OFF || now == VM_SUSPENDED)
 		machine_hot_forget(m);
@@ -258,17 +258,14 @@ static bool is_listed(const struct machine *m)
 	return m->c->inv && !m->c->stopping && inventory_get(m->c->inv, m->id) == m;
 }
 
-void inventory_publish(struct machine *m)
+/* One vm.changed: an event and, where it is off now, its row. */
+static void tell(struct machine *m)
 {
-	const char *json;
-	struct change *ch;
+	struct change *ch = change_new(m->c, NULL);
 	size_t n;
+	const char *json = machine_json(m, &n);
 
-	machine_changed(m);
-	if (!is_listed(m))
-		return;
-	json = machine_json(m, &n);
-	ch = change_new(m->c, NULL);
+	m->to_tell = false;
 	buf_add(change_event(ch, "vm.changed", m->id), json, n);
 	if (vm_state(m->vm) == VM_OFF && !crash_waits(m)) {	/* one that waits shall run: the next croftd sees to it */
 		ch->work = ended_work;
@@ -278,14 +275,14 @@ void inventory_publish(struct machine *m)
 	change_run(ch);
 }
 
-/* One vm.changed: an event and, where it is off now, its row. */
-static void tell(struct machine *m)
+static void on_tell(void *arg)
 {
-	m->to_tell = false;
-	inventory_publish(m);
-}
+	struct machine *m = arg;
 
-static void on_tell(void *arg) { tell(arg); }
+	machine_changed(m);
+	if (is_listed(m))
+		tell(m);
+}
 
 /* A guest, or a QEMU that it has taken over, can change its state as often as it likes; each change that is told is a
  * write to the disk. TELL_BURST of them are told at once, then one each TELL_USEC: the last one always. Returns how long
@@ -300,10 +297,26 @@ static int64_t may_tell(struct machine *m)
 	return wait;
 }
 
+void inventory_publish(struct machine *m)
+{
+	machine_changed(m);
+	if (!is_listed(m))
+		return;
+	bool off = vm_state(m->vm) == VM_OFF;
+	int64_t wait = m->to_tell && !off ? 0 : may_tell(m);
+
+	if (off || (wait <= 0 && !m->to_tell)) {
+		timer_disarm(&m->tell);
+		tell(m);
+	} else if (!m->to_tell) {
+		m->to_tell = true;
+		timer_arm(&m->tell, m->c->ev, (uint64_t)wait, on_tell, m);
+	}
+}
+
 static void on_change(struct vm *vm, void *owner)
 {
 	struct machine *m = owner;
-	struct croft *c = m->c;
 
 	if (vm_state(vm) == VM_OFF && m->memory) {
 		vm_saved(vm);		/* comes back here */
@@ -323,17 +336,7 @@ static void on_change(struct vm *vm, void *owner)
 	if (vm_state(vm) != VM_ATTACHING && !m->claim.held)
 		claim_drop(&m->claim);	/* who waited for it to be attached */
 	inventory_tell(m);
-	if (!is_listed(m))
-		return;
-	int64_t wait = m->to_tell && vm_state(vm) != VM_OFF ? 0 : may_tell(m);
-
-	if (vm_state(vm) == VM_OFF || (wait <= 0 && !m->to_tell)) {
-		timer_disarm(&m->tell);
-		tell(m);
-	} else if (!m->to_tell) {
-		m->to_tell = true;
-		timer_arm(&m->tell, c->ev, (uint64_t)wait, on_tell, m);
-	}
+	inventory_publish(m);
 }
 
 static void on_newer(struct vm *vm, void *owner) { machine_changed(owner); }

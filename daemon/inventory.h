@@ -67,7 +67,9 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e);	/* lo
 void inventory_free(struct inventory *inv);		/* lets go of the VMs; ends none */
 const struct vm_spec *machine_built(const struct machine *m);	/* what runs or would run now: as started, or as wanted */
 bool machine_stands(const struct machine *m);	/* it runs, or is suspended: what it was started with goes on to be that */
-void inventory_publish(struct machine *m);	/* the event vm.changed; and when it is off, its row knows that */
+/* The event vm.changed, for all that nobody has asked for: soon, and not more often than a disk bears; when the VM is off, at
+ * once, and its row knows it. */
+void inventory_publish(struct machine *m);
 void machine_forget_memory(struct machine *m);	/* in memory, behind the commit */
 struct machine *inventory_get(const struct inventory *inv, const char *id_or_name);
 struct machine *inventory_find(const struct req *r, struct err *e);	/* by the request's {vm}; ERR_NOT_FOUND */

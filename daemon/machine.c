@@ -231,6 +231,9 @@ static void add_reasons(const struct machine *m, struct machine_view *v)
 {
 	for (size_t i = 0; i < m->reasons.n; i++) {
 		const struct hot_reason *r = &((struct hot_reason *)m->reasons.items)[i];
+
+		if (r->old)
+			continue;
 		char *key = xasprintf("/config%s", r->pointer);
 		bool listed = false;
 

@@ -23,6 +23,7 @@ struct machine_hot {
 	struct datastore *ds;
 	int fd;
 	bool busy, again, fresh;
+	bool news;			/* the reasons are others than when they were told */
 	struct list waiting;		/* requests, by in_wait */
 };
 
@@ -34,12 +35,16 @@ bool machine_hot_busy(const struct machine *m) { return m->hot && m->hot->busy; 
 
 const struct hot_reason *machine_hot_reason(const struct machine *m, const char *pointer)
 {
-	return field_vec_find(&m->reasons, sizeof(struct hot_reason), pointer);
+	const struct hot_reason *r = field_vec_find(&m->reasons, sizeof(*r), pointer);
+
+	return r && !r->old ? r : NULL;
 }
 
-static void add_reason(struct machine *m, const char *pointer, enum err_code code, char *text)
+/* @text is taken. Is it news? */
+static bool add_reason(struct machine *m, const char *pointer, enum err_code code, char *text)
 {
 	struct hot_reason *r = field_vec_find(&m->reasons, sizeof(*r), pointer);
+	bool known = r && strcmp(r->text, text) == 0;
 
 	if (!r) {
 		r = field_vec_add(&m->reasons, sizeof(*r));
@@ -48,7 +53,29 @@ static void add_reason(struct machine *m, const char *pointer, enum err_code cod
 	free(r->text);
 	r->text = text;
 	r->code = code;
+	r->old = false;
 	machine_changed(m);
+	return !known;
+}
+
+/* Those that are no more: it went well this time. */
+static bool drop_old(struct machine *m)
+{
+	struct hot_reason *r = m->reasons.items;
+	size_t kept = 0, n = m->reasons.n;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!r[i].old) {
+			r[kept++] = r[i];
+			continue;
+		}
+		free(r[i].pointer);
+		free(r[i].text);
+	}
+	m->reasons.n = kept;
+	if (kept < n)
+		machine_changed(m);
+	return kept < n;
 }
 
 void machine_hot_forget(struct machine *m)
@@ -122,25 +149,14 @@ void machine_hot_answer(struct machine *m, struct req *r)
 	timer_arm(&r->deadline, m->c->ev, ANSWER_USEC, on_late, r);
 }
 
-static void tell(struct machine *m)
-{
-	struct change *ch = change_new(m->c, NULL);
-	size_t n;
-	const char *json;
-
-	machine_changed(m);
-	json = machine_json(m, &n);
-	buf_add(change_event(ch, "vm.changed", m->id), json, n);
-	change_run(ch);
-}
-
 static void idle(struct machine_hot *h)
 {
 	struct machine *m = h->m;
 
 	h->busy = false;
-	if (m->reasons.n)
-		tell(m);		/* what was done was told with its commit */
+	if (drop_old(m) || h->news)
+		inventory_publish(m);	/* what was done was told with its commit */
+	h->news = false;
 	while (!list_empty(&h->waiting))
 		answer(LIST_ENTRY(h->waiting.next, struct req, in_wait), m);
 	if (m->task && m->task->vm_changed)
@@ -153,8 +169,11 @@ static void failed(struct machine_hot *h, const struct err *e)
 {
 	const struct hot_step *s = &h->plan.steps[h->at];
 
-	log_note("VM %s: %s: %s", h->m->name, s->pointer, e->msg);
-	add_reason(h->m, s->pointer, e->code, *e->hint ? xasprintf("%s; %s", e->msg, e->hint) : xstrdup(e->msg));
+	if (vm_state_alive(vm_state(h->m->vm)) &&
+	    add_reason(h->m, s->pointer, e->code, *e->hint ? xasprintf("%s; %s", e->msg, e->hint) : xstrdup(e->msg))) {
+		h->news = true;
+		log_note("VM %s: %s: %s", h->m->name, s->pointer, e->msg);
+	}
 	fields_fini(&vm_spec_fields, &h->after);
 	h->at++;
 	step(h);
@@ -318,14 +337,17 @@ static void usb_opened(void *arg, int *fd, const struct err *e)
 static void plan(struct machine_hot *h)
 {
 	struct machine *m = h->m;
+	struct hot_reason *r = m->reasons.items;
 
 	h->at = h->plan.n = 0;
 	if (h->again && vm_can(m->vm, VM_ASK_CHANGE)) {
 		hot_plan(is_now(m), &m->spec, h->fresh, &h->plan);
-		for (size_t i = 0; i < m->reasons.n; i++)
-			hot_again(is_now(m), &m->spec, ((struct hot_reason *)m->reasons.items)[i].pointer, &h->plan);
+		for (size_t i = 0; i < m->reasons.n; i++) {
+			hot_again(is_now(m), &m->spec, r[i].pointer, &h->plan);
+			r[i].old = true;
+		}
 		usb_plan(m, &h->plan);
-		machine_hot_forget(m);
+		machine_changed(m);
 	}
 	h->again = h->fresh = false;
 }
@@ -409,7 +431,8 @@ void machine_hot_unplugged(struct machine *m, const char *device)
 			continue;
 		AUTO_FREE char *pointer = xasprintf("/%s/%s", kinds[i].map, device + n);
 
-		add_reason(m, pointer, ERR_STATE, xstrdup("the guest has let go of it"));
+		if (hot_has(is_now(m), pointer))	/* QEMU may name anything */
+			add_reason(m, pointer, ERR_STATE, xstrdup("the guest has let go of it"));
 		machine_hot(m, false);
 	}
 }

@@ -10,6 +10,7 @@ struct hot_reason {			/* why a part is still pending */
 	char *pointer;			/* "/cdroms/cd0/iso" */
 	char *text;
 	enum err_code code;		/* ERR_TIMEOUT: the guest was asked, and may do it yet */
+	bool old;			/* it is being tried again: none, unless it fails again */
 };
 /* Something differs now, or may be tried again. @fresh: the VM has just come up, or was found running. */
 void machine_hot(struct machine *m, bool fresh);

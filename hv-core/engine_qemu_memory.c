@@ -42,16 +42,20 @@ static void heard(struct guest *g, uint64_t balloon)
 static void on_balloon(void *arg, json_t *result, const struct err *e)
 {
 	struct guest *g = arg;
+	uint64_t target = memory_balloon(&g->memory), actual = number(result, "actual");
 
+	if (result && g->memory.wanted_bytes && actual != target)	/* virtio-mem has moved, and the balloon follows */
+		qmp_call(g->qmp, "balloon", json_pack("{s:I}", "value", (json_int_t)target), -1, g->vm->vms->how.answer_usec,
+			 NULL, NULL);
 	if (result)
-		heard(g, number(result, "actual"));
+		heard(g, actual);
 	else if (e->code == ERR_STATE || e->code == ERR_NOT_FOUND)	/* it has none: nothing can be taken from it */
 		heard(g, g->memory.boot_bytes);
 }
 
 static void ask_balloon(struct guest *g)
 {
-	qmp_call(g->qmp, "query-balloon", NULL, -1, g->vm->vms->how.answer_usec, on_balloon, g);
+	qmp_ask(g->qmp, "query-balloon", NULL, g->vm->vms->how.answer_usec, on_balloon, g);
 }
 
 static void on_devices(void *arg, json_t *result, const struct err *e)
@@ -84,8 +88,8 @@ void guest_memory_ask(struct guest *g)
 {
 	uint64_t deadline = g->vm->vms->how.answer_usec;
 
-	qmp_call(g->qmp, "query-memory-size-summary", NULL, -1, deadline, on_summary, g);
-	qmp_call(g->qmp, "query-memory-devices", NULL, -1, deadline, on_devices, g);
+	qmp_ask(g->qmp, "query-memory-size-summary", NULL, deadline, on_summary, g);
+	qmp_ask(g->qmp, "query-memory-devices", NULL, deadline, on_devices, g);
 	ask_balloon(g);
 }
 
@@ -101,9 +105,6 @@ void guest_memory_plugged(struct guest *g, json_t *data)
 	if (!id || strcmp(id, MEMORY_DEVICE))
 		return;
 	g->memory.plugged_bytes = number(data, "size");
-	if (g->memory.wanted_bytes)
-		qmp_call(g->qmp, "balloon", json_pack("{s:I}", "value", (json_int_t)memory_balloon(&g->memory)), -1,
-			 g->vm->vms->how.answer_usec, NULL, NULL);
 	ask_balloon(g);
 }
 

@@ -71,7 +71,7 @@ static void on_blocks(void *arg, json_t *result, const struct err *e)
 static void ask_blocks(struct guest *g)
 {
 	if (!g->question.id)
-		qmp_call(g->qmp, "query-block", NULL, -1, g->vm->vms->how.answer_usec, on_blocks, g);
+		qmp_ask(g->qmp, "query-block", NULL, g->vm->vms->how.answer_usec, on_blocks, g);
 }
 
 /* ---- what the monitor tells ---- */
@@ -121,7 +121,7 @@ static void on_status(void *arg, json_t *result, const struct err *e)
 
 void guest_ask_status(struct guest *g)
 {
-	qmp_call(g->qmp, "query-status", NULL, -1, g->vm->vms->how.answer_usec, on_status, g);
+	qmp_ask(g->qmp, "query-status", NULL, g->vm->vms->how.answer_usec, on_status, g);
 }
 
 static void on_kvm(void *arg, json_t *result, const struct err *e)
@@ -157,11 +157,11 @@ static void on_ready(void *arg)
 {
 	struct guest *g = arg;
 
-	qmp_call(g->qmp, "query-chardev", NULL, -1, g->vm->vms->how.answer_usec, on_chardevs, g);
+	qmp_ask(g->qmp, "query-chardev", NULL, g->vm->vms->how.answer_usec, on_chardevs, g);
 	if (g->load_fd >= 0)
 		guest_load(g);
 	if (!g->accel)
-		qmp_call(g->qmp, "query-kvm", NULL, -1, g->vm->vms->how.answer_usec, on_kvm, g);
+		qmp_ask(g->qmp, "query-kvm", NULL, g->vm->vms->how.answer_usec, on_kvm, g);
 	guest_memory_ask(g);
 	guest_usb_ask(g);
 	guest_ask_status(g);
@@ -169,6 +169,7 @@ static void on_ready(void *arg)
 
 static void on_late(void *arg)
 {
+	guest_ask_status(arg);		/* first: at a monitor that is slow, the other questions are too many for one deadline */
 	on_ready(arg);
 }
 

@@ -188,7 +188,7 @@ static void on_look(void *arg)
 		return;
 	}
 	timer_arm(&g->saved, g->vm->vms->how.ev, LOOK_USEC, on_look, g);
-	qmp_call(g->qmp, "query-migrate", NULL, -1, g->vm->vms->how.answer_usec, on_progress, g);
+	qmp_ask(g->qmp, "query-migrate", NULL, g->vm->vms->how.answer_usec, on_progress, g);
 }
 
 void guest_save_cancel(struct guest *g)

@@ -57,8 +57,7 @@ static void on_devices(void *arg, json_t *result, const struct err *e)
 
 void guest_usb_ask(struct guest *g)
 {
-	qmp_call(g->qmp, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), -1, g->vm->vms->how.answer_usec,
-		 on_devices, g);
+	qmp_ask(g->qmp, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), g->vm->vms->how.answer_usec, on_devices, g);
 }
 
 void guest_usb_gone(struct guest *g, const char *id)

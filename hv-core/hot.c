@@ -61,7 +61,7 @@ static const struct field *row_of(const struct fields *f, const char *name, size
 	return row->name ? row : NULL;
 }
 
-/* Has @s the entry of a map that @pointer names? */
+/* Has @s the entry @name of the map that @pointer is in? */
 static bool has_entry(const struct vm_spec *s, const char *pointer, const char *name)
 {
 	const struct field *row = row_of(&vm_spec_fields, pointer + 1, strcspn(pointer + 1, "/"));
@@ -147,14 +147,20 @@ void hot_plan(const struct vm_spec *is, const struct vm_spec *wanted, bool fresh
 	sort(ret);
 }
 
-void hot_again(const struct vm_spec *is, const struct vm_spec *wanted, const char *pointer, struct hot_plan *plan)
+bool hot_has(const struct vm_spec *s, const char *pointer)
 {
 	const char *name = strchr(pointer + 1, '/');
-	char entry[64] = "";
+	char entry[64];
 
-	if (name)
-		snprintf(entry, sizeof(entry), "%.*s", (int)strcspn(name + 1, "/"), name + 1);
-	if (*entry && (!has_entry(is, pointer, entry) || !has_entry(wanted, pointer, entry)))
+	if (!name)
+		return true;
+	snprintf(entry, sizeof(entry), "%.*s", (int)strcspn(name + 1, "/"), name + 1);
+	return has_entry(s, pointer, entry);
+}
+
+void hot_again(const struct vm_spec *is, const struct vm_spec *wanted, const char *pointer, struct hot_plan *plan)
+{
+	if (!hot_has(is, pointer) || !hot_has(wanted, pointer))
 		return;			/* it differs, or is no more */
 	add_part(plan, wanted, pointer);
 	sort(plan);

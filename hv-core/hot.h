@@ -28,6 +28,7 @@ struct hot_plan { struct hot_step steps[HOT_MAX]; size_t n; };
 void hot_plan(const struct vm_spec *is, const struct vm_spec *wanted, bool fresh, struct hot_plan *ret);
 /* That part was tried before, and nobody knows how far it came: it is to be made so, also where the two don't differ. */
 void hot_again(const struct vm_spec *is, const struct vm_spec *wanted, const char *pointer, struct hot_plan *plan);
+bool hot_has(const struct vm_spec *s, const char *pointer);	/* the entry of a map that it names, or that is in; other parts are there */
 /* The step was done: that part of @is becomes as it is in @wanted. */
 void hot_adopt(struct vm_spec *is, const struct vm_spec *wanted, const struct hot_step *s);
 /* What the step needs opened: a datastore path, borrowed from @wanted, or NULL. */

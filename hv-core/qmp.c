@@ -245,6 +245,17 @@ void qmp_call(struct qmp *q, const char *command, json_t *args, int fd, uint64_t
 	watch(q);
 }
 
+void qmp_ask(struct qmp *q, const char *command, json_t *args, uint64_t deadline_usec, qmp_done done, void *arg)
+{
+	LIST_FOR(c, &q->line, struct call, in_line) {
+		if (c->sent || c->done != done || c->arg != arg || strcmp(c->command, command))
+			continue;
+		json_decref(args);
+		return;
+	}
+	qmp_call(q, command, args, -1, deadline_usec, done, arg);
+}
+
 /* ---- in ---- */
 
 static const char *text_of(json_t *j, const char *key, const char *otherwise)

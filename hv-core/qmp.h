@@ -34,4 +34,7 @@ void qmp_drain(struct qmp *q);
  * sent; one that was sent may still take effect. May be called before ready. */
 void qmp_call(struct qmp *q, const char *command, json_t *args, int fd, uint64_t deadline_usec, qmp_done done,
 	      void *arg);
+/* A question: while the same one (@command, @args, @done, @arg) waits to be sent, its answer does for this one too. So what QEMU
+ * tells, as often as it likes, makes no long line of questions. */
+void qmp_ask(struct qmp *q, const char *command, json_t *args, uint64_t deadline_usec, qmp_done done, void *arg);
 int64_t qmp_heard_usec(const struct qmp *q);		/* CLOCK_MONOTONIC of the last complete line from QEMU */

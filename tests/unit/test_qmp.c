@@ -181,6 +181,29 @@ TEST(silence_meets_the_deadline_and_a_late_answer_is_life)
 	finish();
 }
 
+TEST(a_question_waits_once)
+{
+	char one[] = "one", other[] = "other";
+
+	begin_ready();
+	fake_qmp_expect(w.fake, "query", NULL, "{\"return\":1,\"id\":$id}\r\n");
+	fake_qmp_expect(w.fake, "query", NULL, "{\"return\":2,\"id\":$id}\r\n");
+	fake_qmp_expect(w.fake, "query-more", NULL, "{\"return\":3,\"id\":$id}\r\n");
+	for (unsigned i = 0; i < 1000; i++)
+		qmp_ask(w.qmp, "query", json_pack("{s:s}", "a", "b"), 1000000, on_done, one);
+	qmp_ask(w.qmp, "query", NULL, 1000000, on_done, other);
+	qmp_ask(w.qmp, "query-more", NULL, 1000000, on_done, one);
+	story_is("one=1|other=2|one=3|");
+	fake_qmp_expect(w.fake, "query", NULL, NULL);
+	fake_qmp_expect(w.fake, "query", NULL, "{\"return\":5,\"id\":$id}\r\n");
+	qmp_ask(w.qmp, "query", NULL, 1000000, on_done, one);
+	turn_for(10);				/* it has gone out: whether its answer is new enough, nobody knows */
+	qmp_ask(w.qmp, "query", NULL, 1000000, on_done, one);
+	fake_qmp_says(w.fake, "{\"return\":4,\"id\":5}\r\n");
+	story_is("one=4|one=5|");
+	finish();
+}
+
 TEST(no_greeting_is_no_answer)
 {
 	begin();
