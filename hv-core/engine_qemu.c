@@ -76,10 +76,15 @@ static void on_failed(void *arg, const struct err *e)
 		vm_saw(g->vm, VM_SAW_END, &last);
 		return;
 	}
+	bool known = keeper_knows(g->keeper);
+
 	keeper_free(TAKE(g->keeper));
 	qmp_free(TAKE(g->qmp));
 	g->serves = false;
-	guest_silent(g, e->msg);
+	if (known)
+		guest_silent(g, e->msg);
+	else
+		guest_lost(g, e->msg);
 	if (g->vm->state == VM_ENDING)		/* a round of 30 s is long for a process that is about to go */
 		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, guest_on_again, g);
 }
@@ -223,14 +228,18 @@ void guest_keep(struct guest *g)
 
 void guest_kill(struct guest *g, enum vm_why why)
 {
+	struct vm *vm = g->vm;
 	struct err e = { 0 };
 
-	g->killed = true;
+	if (!g->keeper) {
+		guest_keep(g);		/* it may have ended, and then there is no guest any more */
+		if (vm->state == VM_OFF || vm->state == VM_LOST)
+			return;
+	}
+	g->killed = true;		/* also one that is kept again later */
 	if (!g->why)
 		g->why = why;
-	if (!g->keeper)
-		guest_keep(g);		/* killed once it is kept again */
-	else if (keeper_kill(g->keeper, &e) < 0)
+	if (g->keeper && keeper_kill(g->keeper, &e) < 0)
 		log_error("VM %s: %s", g->vm->name, e.msg);
 }
 

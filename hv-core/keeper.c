@@ -24,9 +24,10 @@
 #define ANSWER_USEC	5000000		/* croft-vm answers within this, or is replaced */
 #define EXECUTE_USEC	25000000	/* the namespace, and QEMU's execve from a slow disk */
 #define DIE_USEC	3000000		/* a killed croft-vm is gone within this */
+#define LOOK_USEC	500000		/* one that ends holds the lock so much longer than its connection, at most */
 #define ADOPT_EVERY_USEC 5000000	/* no faster, should it die again and again */
 
-enum state { LAUNCHING, PARKED, EXECUTING, ATTACHING, RUNNING, REPLACING, ADOPTING, ENDING, OVER };
+enum state { LAUNCHING, PARKED, EXECUTING, ATTACHING, RUNNING, REPLACING, ADOPTING, ENDING, LOOKING, OVER };
 
 struct keeper {
 	struct keeper_house house;
@@ -53,6 +54,7 @@ static const struct { uint64_t usec; const char *what; } waits[] = {
 	[REPLACING] = { DIE_USEC, "croft-vm hangs and could not be killed" },
 	[ADOPTING] = { ANSWER_USEC, "the new croft-vm did not get ready" },
 	[ENDING] = { DIE_USEC, "croft-vm did not tell how QEMU ended" },
+	[LOOKING] = { LOOK_USEC, "something holds its lock, and it is not known what" },
 	[OVER] = { 0 },
 };
 
@@ -93,14 +95,23 @@ static void over_ended(struct keeper *k, const struct vm_end *end)
 	k->ops->ended(k->arg, &copy);
 }
 
-/* QEMU is gone and croft-vm too: what it wrote down must do. */
+/* QEMU is gone and croft-vm too: what it wrote down must do. But a QEMU that was never seen may hold its lock. */
 static void over_by_record(struct keeper *k)
 {
-	struct run_folder r = { 0 };
+	struct run_folder r = { .state = RUN_UNKNOWN };
 	struct err e = { 0 };
 	if (run_read(k->house.run_fd, k->uuid, &r, &e) < 0)
 		log_warn("VM %s: %s", k->uuid, e.msg);
-	over_ended(k, &r.end);
+	bool held = k->qemu < 0 && (r.state == RUN_RUNNING || (e.code && e.code != ERR_NOT_FOUND));
+	if (!held) {
+		over_ended(k, &r.end);
+	} else if (k->state != LOOKING) {
+		enter(k, LOOKING);
+	} else {
+		fail(&e, ERR_UNAVAILABLE, "the run folder of %s: %s", k->uuid, waits[LOOKING].what);
+		quiet(k);
+		k->ops->failed(k->arg, &e);
+	}
 	run_folder_fini(&r);
 }
 
@@ -322,6 +333,8 @@ static void on_closed(struct keeper *k)
 	struct err e = { 0 };
 	enum state was = k->state;
 	ctl_close(k);
+	if (was == LOOKING)
+		return;
 	if (was == LAUNCHING || was == PARKED || was == EXECUTING) {
 		/* The worst case: it died after it had executed QEMU, before it could tell. */
 		if (run_read(k->house.run_fd, k->uuid, &r, &e) == 0) {
@@ -396,6 +409,7 @@ static void on_late(void *arg)
 		}
 		break;
 	case REPLACING: case ADOPTING: over_failed(k, &e); break;
+	case LOOKING: over_by_record(k); break;
 	case PARKED: case OVER: break;
 	}
 }
@@ -554,6 +568,11 @@ int keeper_kill(struct keeper *k, struct err *e)
 	if (k->qemu < 0 && (k->state == LAUNCHING || k->state == PARKED) && k->shim)
 		child_kill(k->shim, SIGKILL);
 	return 0;
+}
+
+bool keeper_knows(const struct keeper *k)
+{
+	return k->qemu >= 0;
 }
 
 const struct vm_proc *keeper_proc(const struct keeper *k)

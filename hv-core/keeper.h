@@ -75,3 +75,4 @@ int keeper_qmp_connect(struct keeper *k, struct err *e);
 int keeper_agent_connect(struct keeper *k, struct err *e);	/* the same, to the guest agent's port */
 int keeper_kill(struct keeper *k, struct err *e);	/* SIGKILL to QEMU; ended() follows. Parked: gives the start up */
 const struct vm_proc *keeper_proc(const struct keeper *k);	/* pid 0 before running() */
+bool keeper_knows(const struct keeper *k);		/* QEMU's process; when it has failed without: who holds the lock, nobody knows */

@@ -389,9 +389,9 @@ static bool is_settled(struct vm_op *op)
 {
 	const struct vm *vm = op->vm;
 
-	if (op->ask == VM_ASK_POWEROFF)
+	if (op->ask == VM_ASK_POWEROFF && vm->state != VM_LOST)
 		return vm->state == VM_OFF;
-	if (op->ask != VM_ASK_START && op->ask != VM_ASK_ATTACH)
+	if (op->ask != VM_ASK_START && op->ask != VM_ASK_ATTACH && op->ask != VM_ASK_POWEROFF)
 		return false;
 	if (vm->state == VM_DEGRADED)
 		fail(&op->err, ERR_TIMEOUT, "VM \"%s\" runs, but its monitor does not answer", vm->name);
@@ -407,7 +407,7 @@ void vm_saw(struct vm *vm, enum vm_event seen, const struct vm_last *last)
 	enum vm_state s = vm_state_next(vm->state, seen), was = vm->state;
 	int64_t since = vm->since_usec;
 
-	if (s == was)
+	if (s == was || s == VM_NSTATES)	/* it is so already, or was asked too late */
 		return;
 	if (seen == VM_SAW_END) {
 		vm_set_last(vm, last);

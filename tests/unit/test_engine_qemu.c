@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include "vmrig.h"
 #include "child.h"
+#include "engine_qemu.h"
 #include "launch.h"
 #include "vm.h"
 
@@ -418,6 +419,42 @@ TEST(croft_vm_dies)
 		OK(vm_resume(w.vm, on_done, NULL, &e_));
 		OK(vm_poweroff(w.vm, on_done, NULL, &e_));
 		eq_int(status().last->why, VM_WHY_POWEROFF);
+	}
+	finish();
+}
+
+/* Nothing tells which process QEMU is, but its lock is held: it does not count as off, and nobody is killed. */
+TEST(what_cannot_be_known_is_lost)
+{
+	if (!begin())
+		return;
+	for (int attach = 0; attach < 2 && boot(); attach++) {
+		AUTO_FREE char *file = xasprintf("%s/%s/launch.json", w.rig.home, RIG_UUID);
+		struct guest *g = w.vm->run;
+		pid_t qemu = status().pid;
+
+		unlink(file);
+		if (attach) {			/* croft-vm dies before it has told */
+			croftd_ends();
+			croftd_begins();
+			kill(w.parked, SIGSTOP);
+			ok(vm_attach(w.vm, on_done, NULL, &w.err) == 0);
+			kill(w.parked, SIGKILL);
+		} else {			/* it could not be kept, and then the record went */
+			keeper_free(TAKE(g->keeper));
+			qmp_free(TAKE(g->qmp));
+			kill(w.parked, SIGKILL);
+			usleep(100000);
+			guest_silent(g, "told");
+			ok(!ASK(vm_poweroff(w.vm, on_done, NULL, &e_)));
+			eq_int(w.err.code, ERR_UNAVAILABLE);
+		}
+		IS(VM_LOST);
+		ok(!ASK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_)));
+		ok(!ASK(vm_poweroff(w.vm, on_done, NULL, &e_)));
+		eq_int(w.err.code, ERR_STATE);
+		kill(qemu, SIGKILL);
+		IS(VM_OFF);
 	}
 	finish();
 }

@@ -383,6 +383,37 @@ TEST(shim_died_while_croftd_was_away)
 	rig_fini(&r);
 }
 
+/* croft-vm dies before it has answered, and nothing else tells which process QEMU is: the lock alone says that it runs. */
+TEST(shim_dies_in_an_attach_that_knows_nothing)
+{
+	for (int runs = 0; runs < 2; runs++) {
+		struct rig r;
+		struct err e = { 0 };
+
+		if (!rig_init(&r))
+			return;
+		if (rig_boot(&r) && rig_guest_up(&r)) {
+			AUTO_FREE char *file = xasprintf("%s/%s/launch.json", r.home, RIG_UUID);
+
+			keeper_free(TAKE(r.k));
+			kill(r.proc.shim, SIGSTOP);
+			unlink(file);
+			ok(rig_attach(&r));
+			if (!runs)
+				kill(r.proc.pid, SIGKILL);
+			kill(r.proc.shim, SIGKILL);
+			ok(rig_until(&r, r.ended || r.failed, 5000));
+			eq_int(r.ended, !runs);
+			eq_int(r.failed, runs);
+			ok(!runs || !keeper_knows(r.k));
+			keeper_free(TAKE(r.k));
+			ok(!runs || (!rig_start(&r, &e) && e.code == ERR_BUSY));
+			kill(r.proc.pid, SIGKILL);
+		}
+		rig_fini(&r);
+	}
+}
+
 TEST(hung_shim_is_replaced)
 {
 	struct rig r;
