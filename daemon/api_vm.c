@@ -18,6 +18,7 @@
 
 #define LIST_DEFAULT	1000
 #define LIST_MAX	10000
+#define PLUG_USEC	20000000u	/* a power-off waits so long for the end of what it has cancelled */
 
 /* ---- list and get */
 
@@ -285,22 +286,45 @@ static bool wait_attached(struct req *r, struct machine *m)
 	return true;
 }
 
+static void on_plug_late(void *arg)
+{
+	struct req *r = arg;
+	struct err e = {};
+	struct machine *m = inventory_find(r, &e);
+
+	list_remove(&r->in_wait);
+	if (m && machine_usable(m, &e) == 0)
+		fail(&e, ERR_BUSY, "%s was busy for %u s", m->name, PLUG_USEC / 1000000);
+	req_fail(r, &e);
+}
+
+/* Whoever pulls the plug does not wait for a guest that was asked nicely, nor for one that does not come up. */
+static bool pull(struct req *r, struct machine *m)
+{
+	struct task *t = m ? m->task : NULL;
+
+	if (!t || !t->kind->cancellable || t->kind == &task_vm_create || (!t->cancel && !task_cancel_for(t)))
+		return false;
+	if (!r->pulled)
+		timer_arm(&r->deadline, r->c->ev, PLUG_USEC, on_plug_late, r);
+	r->pulled = true;
+	list_append(&m->claim.waiting, &r->in_wait);
+	return true;
+}
+
 /* @ask: what must be possible in the VM's state now. */
 static void begin(struct req *r, const struct task_kind *kind, enum vm_event ask, const char *what)
 {
 	struct err e = {};
 	struct machine *m = inventory_get(r->c->inv, r->param[0]);
 
-	if (m && kind == &task_vm_poweroff && m->task && m->task->kind->cancellable && m->task->kind != &task_vm_create &&
-	    (m->task->cancel || task_cancel_for(m->task))) {
-		/* Whoever pulls the plug does not wait for a guest that was asked nicely. */
-		list_append(&m->claim.waiting, &r->in_wait);
+	if (kind == &task_vm_poweroff && pull(r, m))
 		return;
-	}
 	if ((ask != VM_ASK_POWEROFF && wait_attached(r, m)) || !(m = machine_hold(r)))
 		return;
 	m->claim.held = false;		/* from here on the task holds it */
-	if (!vm_can(m->vm, ask) && !(kind == &task_vm_poweroff && crash_waits(m)))
+	timer_disarm(&r->deadline);
+	if (!vm_can(m->vm, ask) && !(kind == &task_vm_poweroff && (crash_waits(m) || r->pulled)))
 		no_such_ask(m, what, &e);
 	else if (kind == &task_vm_start || kind == &task_vm_wake || kind == &task_vm_reboot)
 		host_may_start(r->c, &e);

@@ -28,6 +28,7 @@ struct req {
 	struct list in_wait;		/* in the queue of a claim, of a task's waiters, of the long poll */
 	struct timer deadline;		/* of that wait */
 	void *wait_arg;
+	bool pulled;			/* a power-off that has cancelled what was under way: that it is off then is what was wanted */
 	/* A stream or socket that is under way: what ends it when the request's identity or object goes. */
 	enum { REQ_OPEN, REQ_COLLECTING, REQ_STORING, REQ_SENDING, REQ_FOLLOWING, REQ_JOINED } phase;
 	void (*stored)(struct req *r, uint64_t bytes, int error);	/* after STORE */

@@ -268,21 +268,15 @@ static void wake_planned(void *arg, struct vm_launch *l, const struct err *e)
 {
 	struct waking *w = arg;
 	struct task *t = w->t;
-	struct err err = {};
 
 	if (e) {
 		close_at(&w->fd);
 		task_step_end(t, e);
-	} else if (host_may_start(t->c, &err) < 0) {
-		vm_launch_free(l);
-		close_at(&w->fd);
-		task_step_end(t, &err);
 	} else {
 		l->resumes = true;
 		l->memory = TAKE_FD(w->fd);
 		l->memory_bytes = t->vm->memory->bytes;
-		if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
-			task_step_end(t, &err);
+		task_launch(t, l);
 	}
 	free(w);
 }
@@ -389,7 +383,9 @@ static void loaded_forgot(void *arg, const struct err *e)
 	struct machine *m = inventory_get(l->c->inv, l->id);
 	struct err err;
 
-	if (m && !e)
+	if (m && !e && vm_state(m->vm) == VM_SUSPENDED)		/* QEMU has ended meanwhile, and there is no memory now */
+		vm_discard(m->vm, &err);
+	else if (m && !e)
 		vm_go(m->vm);
 	else if (m) {
 		log_error("%s does not go on, since its row cannot be written: %s", m->name, e->msg);
@@ -402,6 +398,8 @@ void suspend_loaded(struct machine *m)
 {
 	struct loaded *l = xnew(loaded);
 
+	if (m->task)
+		m->task->cancelled = NULL;	/* from here on that would lose the memory */
 	l->c = m->c;
 	memcpy(l->id, m->id, sizeof l->id);
 	suspend_forget(m, loaded_forgot, l);
@@ -424,7 +422,7 @@ static const struct step wake_steps[] = {
 	{ "remove the saved memory", remove_run, NULL, 1, STEP_REDO },
 	{}
 };
-const struct task_kind task_vm_wake = { "vm.wake", wake_steps };
+const struct task_kind task_vm_wake = { "vm.wake", wake_steps, .cancellable = true };
 
 const struct task_kind *task_start_kind(const struct machine *m)
 {

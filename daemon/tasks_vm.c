@@ -3,6 +3,7 @@
 #include <string.h>
 #include "agent.h"
 #include "launch.h"
+#include "log.h"
 #include "machine_plan.h"
 #include "maintenance.h"
 #include "mem.h"
@@ -28,18 +29,58 @@ static void ask(struct task *t, int (*fn)(struct vm *, vm_done, void *, struct e
 
 /* ---- start */
 
-static void planned(void *arg, struct vm_launch *l, const struct err *e)
+static int was_cancelled(const struct task *t, struct err *e)
+{
+	return fail(e, ERR_CANCELLED, "the start of %s was cancelled", t->target_name);
+}
+
+/* Until it has come up; with the process the step ends. (croftd that ends breaks steps off, too: the guest goes on.) */
+static void start_cancelled(struct task *t)
+{
+	struct err e = {};
+
+	if (t->cancel && vm_state(t->vm->vm) == VM_STARTING && vm_poweroff(t->vm->vm, NULL, NULL, &e) < 0)
+		log_error("%s: %s", t->vm->name, e.msg);
+}
+
+static void started(void *arg, const struct err *e)
 {
 	struct task *t = arg;
 	struct err err = {};
 
-	if (e)
-		task_step_end(t, e);
-	else if (host_may_start(t->c, &err) < 0) {
+	if (e && t->cancel) {
+		was_cancelled(t, &err);
+		e = &err;
+	}
+	if (!e)
+		t->cancel = false;	/* too late */
+	task_step_end(t, e);
+}
+
+void task_launch(struct task *t, struct vm_launch *l)
+{
+	struct err e = {};
+
+	if (t->cancel)
+		was_cancelled(t, &e);
+	else
+		host_may_start(t->c, &e);
+	if (e.code) {
 		vm_launch_free(l);
-		task_step_end(t, &err);
-	} else if (vm_start(t->vm->vm, l, step_done, t, &err) < 0)
-		task_step_end(t, &err);
+		task_step_end(t, &e);
+		return;
+	}
+	t->cancelled = start_cancelled;
+	if (vm_start(t->vm->vm, l, started, t, &e) < 0)
+		task_step_end(t, &e);
+}
+
+static void planned(void *arg, struct vm_launch *l, const struct err *e)
+{
+	if (e)
+		task_step_end(arg, e);
+	else
+		task_launch(arg, l);
 }
 
 /* The croftd before has started it, and it has ended since: it is not started twice. */
@@ -90,7 +131,7 @@ static const struct step start_steps[] = {
 	{ "start the guest", start_run, NULL, 1, STEP_REDO },
 	{}
 };
-const struct task_kind task_vm_start = { "vm.start", start_steps, .commit = start_commit };
+const struct task_kind task_vm_start = { "vm.start", start_steps, .cancellable = true, .commit = start_commit };
 
 /* ---- shutdown, reboot */
 

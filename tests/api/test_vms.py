@@ -3,6 +3,8 @@ import threading
 import uuid
 
 import pytest
+import tiny
+from croft import wait_for
 
 
 @pytest.fixture
@@ -295,6 +297,22 @@ def test_poweroff_wins_over_a_shutdown_that_waits(api, deaf):
     assert api.post(f"/vms/{deaf}/poweroff")["status"]["state"] == "off"
     assert api.get(f"/tasks/{task['id']}")["state"] in ("cancelled", "done")
     api.post(f"/vms/{deaf}/start")
+
+
+@pytest.mark.parametrize("until", ["asked", "starting", "executed"])
+def test_poweroff_wins_over_a_start(api, name, until):
+    """However far it has come: it is off then, and is not started by what was under way."""
+    tiny.upload(api)
+    api.post("/vms", {"name": name, "config": tiny.config()})
+    for _ in range(3):
+        task = api.request("POST", f"/vms/{name}/start").json
+        if until != "asked":
+            wait_for("it is on its way", lambda: (s := api.vm(name)["status"])["state"] != "off" and (until != "executed" or s["pid"]))
+        assert api.post(f"/vms/{name}/poweroff")["status"]["state"] == "off"
+        assert api.get(f"/tasks/{task['id']}")["state"] in ("cancelled", "done")        # noqa: B023
+        assert api.vm(name)["status"]["state"] == "off" and not api.vm(name)["status"]["task"]
+    api.post(f"/vms/{name}/start")
+    assert api.vm(name)["status"]["state"] == "running"
 
 
 def test_a_guest_that_hears_nothing(api, deaf):

@@ -106,15 +106,61 @@ def test_only_its_own_vm_suffers(house, how, capsys):
 
 
 def remove(house, name):
-    api, vm = house.client(), house.client().vm(name)
-    if vm["status"]["state"] == "starting":     # its task holds it for a minute; that it dies ends it at once
-        for pid in [p for p, uuid in running(house, "qemu").items() if uuid == vm["id"]]:
-            os.kill(pid, signal.SIGKILL)
-        api.wait_state(name, "off")
-        wait_for("the start has failed", lambda: not api.vm(name)["status"]["task"])
-    elif vm["status"]["state"] != "off":
+    api = house.client()
+    if api.vm(name)["status"]["state"] != "off":
         api.post(f"/vms/{name}/poweroff")
     api.ok("DELETE", f"/vms/{name}")
+
+
+def begin(api, name):
+    """A start whose QEMU has been executed and says nothing."""
+    task = api.request("POST", f"/vms/{name}/start").json
+    wait_for("it hangs", lambda: api.vm(name)["status"]["state"] == "starting" and api.vm(name)["status"]["pid"])
+    return f"/tasks/{task['id']}"
+
+
+def test_the_plug_is_pulled_while_it_starts(house):
+    """A QEMU that never greets: its start has a minute. A power-off, or a cancel, ends it at once."""
+    api, name = house.client(), "mute-2"
+    api.post("/vms", {"name": name, "config": tiny.config()})
+    task = begin(api, name)
+    assert api.get(task)["cancellable"]
+    vm = api.post(f"/vms/{name}/poweroff")
+    assert vm["status"]["state"] == "off" and vm["status"]["last_end"]["why"] == "poweroff", vm["status"]
+    assert api.get(task)["state"] == "cancelled"
+    assert next(t for t in api.items(f"/tasks?target={name}"))["kind"] == "vm.poweroff"
+    task = begin(api, name)
+    assert api.ok("DELETE", task)["state"] == "cancelled"
+    assert api.vm(name)["status"]["state"] == "off"
+    assert api.problem(409, "POST", f"/vms/{name}/poweroff")["type"] == "/problems/wrong-state"
+    check(house)
+    task = begin(api, name)
+    house.kill()
+    house.start()                           # it goes on with the start, and the start is cancelled again
+    api = house.client()
+    assert api.post(f"/vms/{name}/poweroff")["status"]["state"] == "off"
+    assert api.get(task)["state"] in ("cancelled", "done")
+    api.ok("DELETE", f"/vms/{name}")
+    check(house)
+
+
+def test_the_plug_is_pulled_while_it_wakes(house):
+    """Nothing of the guest has run: it is suspended as it was."""
+    api = house.client()
+    api.post("/vms", {"name": "wakes", "config": tiny.config()})
+    api.post("/vms/wakes/start")
+    api.post("/vms/wakes/suspend")
+    api.ok("PATCH", "/vms/wakes", {"name": "mute-3"})
+    for end in (lambda: api.post("/vms/mute-3/poweroff"), lambda: api.ok("DELETE", task)):
+        task = begin(api, "mute-3")
+        end()
+        assert api.get(task)["state"] == "cancelled"
+        assert api.vm("mute-3")["status"]["state"] == "suspended"
+    api.ok("PATCH", "/vms/mute-3", {"name": "wakes"})
+    assert api.post("/vms/wakes/start")["status"]["state"] == "running"
+    assert echoes(house, "wakes")
+    remove(house, "wakes")
+    check(house)
 
 
 def last_event(api):

@@ -53,7 +53,8 @@ export const asks = {
 		    sure: 'This is like pulling the plug. What the guest has not written to its disks is lost.' },
 };
 
-// Why the ask can't be had now, or '' when it can. @task holds the VM; a power-off cuts short the waiting for a shutdown.
+// Why the ask can't be had now, or '' when it can. @task holds the VM; a power-off cuts short a start or the waiting for
+// a shutdown.
 export function whyNot(vm, ask, task) {
 	if (vm.status.problem)
 		return vm.status.problem;
