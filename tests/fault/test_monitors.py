@@ -8,7 +8,7 @@ import time
 
 import pytest
 import tiny
-from croft import croftd, wait_for
+from croft import SLOW, croftd, wait_for
 from truth import check, running
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -92,6 +92,7 @@ def test_only_its_own_vm_suffers(house, how, capsys):
     assert under < 20 * still + 50, "it delays requests about others"
     assert last_event(api) - mark < 60, "it fills the database"
     assert memory(house) - small < 16 << 20, "it fills the memory"
+    assert SLOW > 1 or memory(house) - small < 16 << 20, "it fills the memory"     # (a sanitizer keeps what was freed)
     console = house.client().console("real1")
     console.type("x")
     console.until(b"x", 10)
