@@ -27,7 +27,7 @@ const struct command commands[] = {
 	{ "set-time", "VM...", "set the guests' clocks to the host's", vm_power, "vm_set_time" },
 	{ "set", "VM KEY=VALUE...", "change a VM; KEY=null sets a key back or removes an entry", vm_set, "vm_set", true, .more =
 	  "  vmctl set web memory=4GiB cpus=4\n"
-	  "  vmctl set web disks.data.size=100GiB cdroms.cd0.iso=null labels.env=prod" },
+	  "  vmctl set web disks.data.limits.write_iops=500 cdroms.cd0.iso=null labels.env=prod" },
 	{ "rm", "VM... [--force]", "delete VMs that are off, with their disks; --force powers them off", vm_rm, "vm_delete", true },
 	{ "console", "VM", "open the serial console; Ctrl-] leaves it", vm_console, "console_create", true },
 	{ "wait", "VM [--for STATE,...]", "wait until the VM is in a state: off, running, ...", vm_wait, NULL },

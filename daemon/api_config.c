@@ -16,6 +16,7 @@
 
 struct config_user { char *name, *password_hash; int role; };
 struct config_vm { char *id, *name, *folder; struct field_vec labels; struct vm_spec config; };
+enum { FORMAT = 1 };		/* of the document */
 struct config_doc { uint64_t format; char *version; int64_t created; struct field_vec users, vms; };
 
 /* Nothing else is written by a backup, and other methods may cost a login as much as their author likes. */
@@ -50,7 +51,7 @@ static const struct fields vm_fields = { "ConfigVm", sizeof(struct config_vm), v
 
 #define DOC(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct config_doc, f), __VA_ARGS__ }
 static const struct field doc_rows[] = {
-	DOC(format, F_U64, .min = 1, .max = 1, .flags = FIELD_REQUIRED, .help = "of this document"),
+	DOC(format, F_U64, .min = 1, .flags = FIELD_REQUIRED, .help = "of this document"),
 	DOC(version, F_STR, .help = "of the Croft that wrote it"),
 	DOC(created, F_TIME, .help = "when it was written"),
 	DOC(users, F_LIST, .sub = &user_fields, .max = USERS_MAX, .help = "users"),
@@ -75,7 +76,7 @@ static const struct fields result_fields = { "ConfigRestored", sizeof(struct res
 static void api_backup(struct req *r)
 {
 	struct croft *c = r->c;
-	struct config_doc doc = { .format = 1, .version = (char *)CROFT_VERSION, .created = now_usec() };
+	struct config_doc doc = { .format = FORMAT, .version = (char *)CROFT_VERSION, .created = now_usec() };
 	struct buf b AUTO_BUF = BUF_INIT(64 << 20);
 	struct jw w = JW(&b);
 	const struct user *u;
@@ -308,6 +309,14 @@ static bool keeps_an_admin(struct croft *c, const struct config_doc *doc)
 }
 
 /* One that stands there twice would be two users, and all of them must fit. */
+static int check_format(const struct config_doc *doc, struct err *e)
+{
+	if (doc->format == FORMAT)
+		return 0;
+	fail_at(e, "/format", "the document has the format %llu, and this Croft reads %d", (unsigned long long)doc->format, FORMAT);
+	return err_hint(e, "a newer Croft has written it: upgrade this host first");
+}
+
 static int check_users(struct croft *c, const struct config_doc *doc, struct err *e)
 {
 	const struct config_user *u = doc->users.items;
@@ -329,7 +338,7 @@ static void api_restore(struct req *r)
 	struct croft *c = r->c;
 	struct err e = {};
 
-	if (check_users(c, r->in, &e) < 0) {
+	if (check_format(r->in, &e) < 0 || check_users(c, r->in, &e) < 0) {
 		req_fail(r, &e);
 		return;
 	}

@@ -209,6 +209,14 @@ struct machine *machine_hold(struct req *r)
 	return claim_take(&m->claim, r) ? m : NULL;
 }
 
+static void hint_grow(struct err *e)
+{
+	const char *last = strrchr(e->pointer, '/');
+
+	if (last && !strcmp(last, "/size_bytes") && !strncmp(e->pointer, "/config/disks/", strlen("/config/disks/")))
+		err_hint(e, "a disk is made larger by vmctl disk grow, or a POST to its /grow; never smaller");
+}
+
 /* The row as it would be. */
 static int patched(struct req *r, struct machine *m, struct machine *as, struct err *e)
 {
@@ -217,6 +225,8 @@ static int patched(struct req *r, struct machine *m, struct machine *as, struct 
 	fields_copy(&machine_patch_fields, &now, &in);
 	int n = fields_decode(&machine_patch_fields, r->json, FIELDS_PATCH, &in, e);
 
+	if (n < 0)
+		hint_grow(e);
 	*as = *m;
 	as->name = in.name;
 	as->labels = in.labels;
@@ -347,15 +357,21 @@ static void api_answer(struct req *r)
 	const struct answer_input *in = r->in;
 	struct machine *m = inventory_get(r->c->inv, r->param[0]);
 	struct vm_status st = {};
+	struct err e = {};
 
 	if (wait_attached(r, m))
 		return;
 	if (m && m->vm)
 		vm_status(m->vm, &st);
-	if (m && !st.question)
-		req_failf(r, ERR_STATE, "%s asks nothing", m->name);
-	else if (m && in->id && in->id != st.question->id)
-		req_failf(r, ERR_STATE, "%s asks something else by now: %s", m->name, st.question->text);
+	if (m && !st.question) {
+		fail(&e, ERR_STATE, "%s asks nothing", m->name);
+		err_hint(&e, "status.question of a VM that waits for an answer says what it asks; vmctl events shows who answered");
+	} else if (m && in->id && in->id != st.question->id) {
+		fail(&e, ERR_STATE, "%s asks something else by now: %s", m->name, st.question->text);
+		err_hint(&e, "answer with the id of that question, %llu", (unsigned long long)st.question->id);
+	}
+	if (e.code)
+		req_fail(r, &e);
 	else if (in->choice == MACHINE_RETRY)
 		begin(r, &task_vm_resume, VM_ASK_RESUME, "be resumed");
 	else

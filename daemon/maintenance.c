@@ -291,6 +291,7 @@ static void api_off(struct req *r)
 		return;
 	if (!maintenance_on(r->c)) {
 		fail(&e, ERR_STATE, "this host is not in maintenance");
+		err_hint(&e, "vmctl maintenance on brings it there");
 		claim_drop(&r->c->maintenance->claim);
 		req_fail(r, &e);
 		return;

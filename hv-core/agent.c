@@ -373,7 +373,8 @@ int vm_agent_usable(const struct vm *vm, struct err *e)
 	}
 	if (!a) {
 		fail(e, ERR_STATE, "VM \"%s\" was started without a port for a guest agent", vm->name);
-		return err_hint(e, "set guest_agent to true and start it anew");
+		return vm->engine->agent_connect ? err_hint(e, "set guest_agent to true and start it anew")
+						 : err_hint(e, "a simulated guest has none: create the VM with engine qemu");
 	}
 	if (!a->open) {
 		fail(e, ERR_STATE, "no agent runs in the guest of VM \"%s\"", vm->name);

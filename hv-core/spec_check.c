@@ -228,13 +228,16 @@ static int check_memory_fits(const struct vm_spec *s, const struct host *h, bool
 
 static int check_memory(const struct vm_spec *s, const struct host *h, struct err *e)
 {
+	char most[24], now[24];
 	int r;
 
 	if (!s->memory_bytes)
 		return fail_at(e, "/memory_bytes", "a VM needs memory");
 	if (s->memory_max_bytes && s->memory_max_bytes < s->memory_bytes) {
-		fail_at(e, "/memory_max_bytes", "it can't be less than memory_bytes");
-		return err_hint(e, "0: memory cannot grow while the VM runs");
+		text_size_format(s->memory_max_bytes, most);
+		text_size_format(s->memory_bytes, now);
+		fail_at(e, "/memory_max_bytes", "memory cannot grow to %s while the VM runs: it begins with %s", most, now);
+		return err_hint(e, "memory_max_bytes is memory_bytes or more, or 0: then it cannot grow");
 	}
 	r = check_memory_fits(s, h, false, e);
 	return r || !s->memory_max_bytes ? r : check_memory_fits(s, h, true, e);
