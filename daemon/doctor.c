@@ -188,6 +188,14 @@ static void check_host(struct exam *x)
 			  h->systemd ? "control groups v2 are not to be had" : "systemd is not the init of this host");
 }
 
+/* What croftd found when it started says itself what a person has to do. */
+static void check_start(struct exam *x)
+{
+	exam_looked(x, 1);
+	for (size_t i = 0; i < x->c->problems.n; i++)
+		exam_find(x, SEVERITY_WARNING, "found-at-start", NULL, NULL, "%s", ((char **)x->c->problems.items)[i]);
+}
+
 static void check_maintenance(struct exam *x)
 {
 	exam_looked(x, 1);
@@ -211,7 +219,7 @@ static void check_certificate(struct exam *x)
 
 /* The table of checks. Some begin parts. */
 static void (*const checks[])(struct exam *x) = {
-	check_vms, check_memory, check_host, check_maintenance, check_certificate, doctor_host
+	check_vms, check_memory, check_host, check_start, check_maintenance, check_certificate, doctor_host
 };
 
 /* ---- the examination */

@@ -122,13 +122,12 @@ static int look_work(struct db_job *j, struct db_tx *tx, struct err *e)
 static void tell(struct exam *x, const struct row *row)
 {
 	AUTO_FREE char *get = xasprintf("vmctl task get %s", row->object ?: ""), *give_up = xasprintf("vmctl upload rm %s", row->object ?: "");
-	AUTO_FREE char *path = xasprintf("%s/croft.db", exam_croft(x)->home), *quoted = shell_quote(path);
-	AUTO_FREE char *keep = xasprintf("sqlite3 %s .recover >croft.sql", quoted);
+	const char *renew = "systemctl restart croftd  # keeps the damaged files, and brings what can be read to a new database";
 
 	switch (row->kind) {
 	case ROW_TASK: exam_find(x, SEVERITY_WARNING, "task-interrupted", row->object, get, "%s", row->text); break;
 	case ROW_UPLOAD: exam_find(x, SEVERITY_NOTE, "upload-cut-off", row->object, give_up, "%s", row->text); break;
-	case ROW_DAMAGE: exam_find(x, SEVERITY_ERROR, "database-damaged", "croft.db", keep, "%s", row->text); break;
+	case ROW_DAMAGE: exam_find(x, SEVERITY_ERROR, "database-damaged", "croft.db", renew, "%s", row->text); break;
 	}
 }
 

@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -460,6 +461,21 @@ def test_a_database_that_is_damaged(fresh):
         schema(db, "digest TEXT NOT NULL", "digest TEXT")
         db.execute("DELETE FROM uploads")
     assert not find(fresh, "database-damaged", deep=True)
+
+
+def test_what_was_damaged_when_croftd_started(fresh):
+    assert not find(fresh, "found-at-start")
+    fresh.end()
+    with open(f"{fresh.home}/croft.db", "r+b") as f:
+        f.write(b"no database")
+    fresh.start()
+    kept, = {path for path in glob.glob(f"{fresh.home}/croft.db.damaged-*") if not path.endswith("-wal")}
+    assert kept in one(fresh, "found-at-start")["text"] and "found-at-start" in vmctl(fresh, "doctor", "-o", "json").stdout
+    for path in glob.glob(f"{fresh.home}/croft.db.damaged-*"):
+        os.remove(path)
+    fresh.end()
+    fresh.start()
+    assert not find(fresh, "found-at-start")
 
 
 @pytest.mark.parametrize("days,severity", [(10, "warning"), (-1, "error")])
