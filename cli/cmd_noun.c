@@ -212,7 +212,9 @@ static int run_op(struct ctl *c, const char *noun, const struct api_op *op, stru
 	if (code)
 		return code;
 	k.query = query ? query : path_query;
-	if (!strcmp(op->method, "DELETE") && k.params[0] && strcmp(noun, "task") && (code = ask_first(c, noun, k.params[1] ? k.params[1] : k.params[0])))
+	if (!strcmp(op->method, "DELETE") && k.params[0] && strcmp(noun, "task"))
+		code = ask_first(c, noun, k.params[1] ? k.params[1] : k.params[0]);
+	if (code)
 		return code;
 	if (op->in) {
 		k.body = json_object();

@@ -26,7 +26,8 @@ static bool is_hash(const char *s) { return strncmp(s, "$y$", 3) == 0; }
 static const struct field user_rows[] = {
 	USER(name, F_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 63, .check = text_is_name, .rule = "a name", .help = "of the user"),
 	USER(role, F_ENUM, .names = role_names, .help = "what the user may do"),
-	USER(password_hash, F_STR, .max = 256, .check = is_hash, .rule = "a yescrypt hash", .flags = FIELD_NULLABLE, .help = "yescrypt hash, or null"),
+	USER(password_hash, F_STR, .max = 256, .check = is_hash, .rule = "a yescrypt hash", .flags = FIELD_NULLABLE,
+	     .help = "yescrypt hash, or null"),
 	{}
 };
 static const struct fields user_fields = { "ConfigUser", sizeof(struct config_user), user_rows, "a user in a backup" };

@@ -64,7 +64,8 @@ static void api_host(struct req *r)
 		.version = (char *)CROFT_VERSION, .hostname = name, .home = c->home,
 		.certificate_sha256 = c->certificate_sha256, .started = c->started_usec,
 		.pid = (uint64_t)getpid(), .front_pid = (uint64_t)fronts_pid(c->fronts, false), .uid_base = c->uid_base,
-		.uid_count = c->uid_count, .vms = inventory_len(c->inv), .orphans = *inventory_orphans(c->inv), .problems = c->problems, .tasks_open = tasks_open(c),
+		.uid_count = c->uid_count, .vms = inventory_len(c->inv), .orphans = *inventory_orphans(c->inv),
+		.problems = c->problems, .tasks_open = tasks_open(c),
 		.loop_lag_max_us = loop_lag_max_usec(), .db_waiting = db_waiting(c->db),
 	};
 	maintenance_view(c, &v.agent.maintenance);

@@ -76,7 +76,16 @@ static void give_up(struct uploading *u, const struct err *e)
 
 /* ---- the row */
 
-struct row_job { struct db_job job; struct uploading *u; uint64_t durable; char id[37]; char *target, *user; int64_t size; bool resume, found; struct err why; };
+struct row_job {
+	struct db_job job;
+	struct uploading *u;
+	uint64_t durable;
+	char id[37];
+	char *target, *user;
+	int64_t size;
+	bool resume, found;
+	struct err why;
+};
 
 static int room_for_row(struct db_tx *tx, const char *user, struct err *e)
 {

@@ -440,7 +440,8 @@ static const struct route_query list_query[] = {
 	{}
 };
 #define VM "/api/v1/vms/{vm}"
-#define ASK(verb, fn, help) { "POST", VM "/" verb, "vm_" verb, PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL, fn, help }
+#define ASK(verb, fn, help) \
+	{ "POST", VM "/" verb, "vm_" verb, PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL, fn, help }
 #define GUEST(verb, id, fn, help) \
 	{ "POST", VM "/guest/" verb, "vm_" id, PERM_VM_POWER, ROUTE_TASK | ROUTE_IF_MATCH, NULL, &machine_fields, NULL, fn, help }
 const struct route routes_vm[] = {

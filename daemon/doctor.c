@@ -21,7 +21,8 @@ static const char *const severities[] = {
 struct finding { int severity; char *what, *object, *text, *hint; };
 #define ROW(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct finding, f), __VA_ARGS__ }
 static const struct field finding_rows[] = {
-	ROW(severity, F_ENUM, .names = severities, .help = "error: something does not work, or is in danger; warning: it may soon; note: good to know"),
+	ROW(severity, F_ENUM, .names = severities,
+	    .help = "error: something does not work, or is in danger; warning: it may soon; note: good to know"),
 	ROW(what, F_STR, .help = "a word for it that stays: guest-without-vm, vm-file-missing, ..."),
 	ROW(object, F_STR, .flags = FIELD_NULLABLE, .help = "what it is about: a VM, a datastore, a process, ..."),
 	ROW(text, F_STR, .help = "a sentence"),

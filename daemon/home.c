@@ -49,7 +49,8 @@ int home_lock(struct croft *c, int *pid, struct err *e)
 		bool read_only = errno == EROFS;
 		int r = fail_errno(e, errno, "open %s/lock", c->home);
 
-		return !read_only ? r : err_hint(e, "VMs that run are left alone; journalctl -k says why it is so; mount it read-write, then start croftd again");
+		return !read_only ? r : err_hint(e, "VMs that run are left alone; journalctl -k says why it is so; mount it read-write, "
+						 "then start croftd again");
 	}
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
 		int n = snprintf(text, sizeof text, "%d\n", (int)getpid());

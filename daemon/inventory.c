@@ -177,7 +177,8 @@ void inventory_rename(struct inventory *inv, struct machine *m, const char *name
 		vm_rename(m->vm, name);
 }
 
-/* A uid that no row has, and no guest that runs without a row; uids are handed out in a circle, so that one is used again as late as possible. */
+/* A uid that no row has, and no guest that runs without a row; uids are handed out in a circle, so that one is used again
+ * as late as possible. */
 static uint32_t free_uid(const struct inventory *inv)
 {
 	uint32_t first = inv->c->uid_base + UID_FIRST, count = inv->c->uid_count - UID_FIRST;

@@ -400,7 +400,9 @@ void machine_hot(struct machine *m, bool fresh)
 
 void machine_hot_unplugged(struct machine *m, const char *device)
 {
-	static const struct { const char *prefix, *map; } kinds[] = { { "disk-", "disks" }, { "cd-", "cdroms" }, { "nic-", "nics" }, { "usb-", "usb" } };
+	static const struct { const char *prefix, *map; } kinds[] = {
+		{ "disk-", "disks" }, { "cd-", "cdroms" }, { "nic-", "nics" }, { "usb-", "usb" }
+	};
 
 	for (size_t i = 0; i < COUNT(kinds); i++) {
 		size_t n = strlen(kinds[i].prefix);

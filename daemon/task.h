@@ -86,8 +86,9 @@ void tasks_free(struct tasks *ts);
 /* Take up the tasks that a croftd before left; after the inventory was loaded and VMs were attached. */
 int tasks_recover(struct croft *c, struct err *e);
 #define TASK_HOST	"host"		/* the target of a task that has no VM */
-/* Start one on @vm (NULL: on the host, for a kind of the host) for @r (taken; NULL for croftd's own), with @args (taken). The change may bring SQL and events of its
- * own (@ch NULL: none); task_begin adds the task's. Answers 202, or with Prefer: wait the end. */
+/* Start one on @vm (NULL: on the host, for a kind of the host) for @r (taken; NULL for croftd's own), with @args (taken).
+ * The change may bring SQL and events of its own (@ch NULL: none); task_begin adds the task's. Answers 202, or with
+ * Prefer: wait the end. */
 void task_begin(struct croft *c, struct req *r, struct change *ch, const struct task_kind *kind, struct machine *vm,
 		json_t *args);
 /* In a kind's commit, in the lane: after @t another task on its VM begins, whatever happens to croftd. Its first step is

@@ -42,8 +42,9 @@ void hot_drop_node(struct hot_run *h, const char *node, const char *file);
  * port is looked for, and becomes the device's bus. */
 void hot_plug_begin(struct hot_run *h, bool on_a_port);
 void hot_plug(struct hot_run *h, char *device);			/* device_add; @device taken: JSON from argv.h */
-/* device_del, and wait for 8 s until the guest has let go of it. Gone already is success. A guest that takes longer fails the
- * step with ERR_TIMEOUT; when it has let go at last (on_unplugged), the step done again succeeds. Refused with @e while the guest is paused. */
+/* device_del, and wait for 8 s until the guest has let go of it. Gone already is success. A guest that takes longer fails
+ * the step with ERR_TIMEOUT; when it has let go at last (on_unplugged), the step done again succeeds. Refused with @e
+ * while the guest is paused. */
 void hot_unplug(struct hot_run *h, const char *device, struct err *e);
 
 /* The builders: engine_qemu_disk.c and engine_qemu_nic.c. */

@@ -6,7 +6,16 @@
 #include "launch.h"
 #include "vm.h"
 
-static struct { struct rig rig; struct vms *vms; struct vm *vm; unsigned changes, dones; struct err err; pid_t parked; bool hold; uint64_t round, start; } w;
+static struct {
+	struct rig rig;
+	struct vms *vms;
+	struct vm *vm;
+	unsigned changes, dones;
+	struct err err;
+	pid_t parked;
+	bool hold;
+	uint64_t round, start;
+} w;
 
 static void on_change(struct vm *vm, void *owner) { w.changes++; }
 static void on_parked(struct vm *vm, void *owner, pid_t shim)

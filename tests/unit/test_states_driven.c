@@ -246,7 +246,8 @@ static bool to_lost(void)		/* its lock is held, and nothing tells by whom */
 
 static bool (*const reach[VM_NSTATES])(void) = {
 	[VM_OFF] = to_off, [VM_STARTING] = to_starting, [VM_ATTACHING] = to_attaching, [VM_RUNNING] = to_running,
-	[VM_SUSPENDED] = to_suspended, [VM_SUSPENDING] = to_suspending, [VM_LOST] = to_lost, [VM_PAUSED] = to_paused, [VM_STOPPING] = to_stopping, [VM_DEGRADED] = to_degraded, [VM_ENDING] = to_ending,
+	[VM_SUSPENDED] = to_suspended, [VM_SUSPENDING] = to_suspending, [VM_LOST] = to_lost, [VM_PAUSED] = to_paused,
+	[VM_STOPPING] = to_stopping, [VM_DEGRADED] = to_degraded, [VM_ENDING] = to_ending,
 };
 
 /* ---- what makes each event. ask: and what its yes means; event: QEMU's; fn: anything else. */
@@ -364,7 +365,8 @@ static void seen(enum vm_state s, enum vm_event ev, const char *pair)
 	enum vm_state want = vm_state_next(s, ev);
 	AUTO_FREE char *event = cause[ev].event ? xasprintf("event %s\n", cause[ev].event) : NULL;
 
-	bool direct = !vm_state_alive(s) || cause[ev].table || (s == VM_LOST && (event || ev == VM_SAW_SILENCE));	/* there is nobody who could tell it */
+	/* there is nobody who could tell it */
+	bool direct = !vm_state_alive(s) || cause[ev].table || (s == VM_LOST && (event || ev == VM_SAW_SILENCE));
 
 	if (direct)
 		vm_saw(w.vm, ev, NULL);
