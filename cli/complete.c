@@ -35,8 +35,9 @@ static void offer_keys(const struct api_op *op)
 {
 	if (!op || !op->in)
 		return;
-	for (const struct short_key *k = short_keys; k->name && api_field(op->in, "config", 6); k++)
-		offer(k->name, "=");
+	for (const struct short_key *k = short_keys; k->name; k++)
+		if (short_fits(k, op))
+			offer(k->name, "=");
 	value_keys(op->in, !(op->flags & API_PATCH), offer_key, NULL);
 }
 

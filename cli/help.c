@@ -124,7 +124,8 @@ static void print_keys(const struct api_op *op)
 	printf("\nKEY=VALUE, or --KEY VALUE:\n");
 	if (api_field(op->in, "config", 6)) {
 		for (const struct short_key *k = short_keys; k->name; k++)
-			printf("  %-26s %s\n", k->name, k->help);
+			if (short_fits(k, op))
+				printf("  %-26s %s\n", k->name, k->help);
 		printf("\n");
 	}
 	value_keys(op->in, !(op->flags & API_PATCH), print_key, NULL);

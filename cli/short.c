@@ -6,8 +6,8 @@
 #include "value.h"
 
 const struct short_key short_keys[] = {
-	{ "disk", "SIZE[,KEY=VALUE...]", "a new disk: disk=20GiB; with image= the size of its copy; disk=20GiB,bus=scsi" },
-	{ "image", "FILE", "a disk that begins as a copy of this image: image='[local] debian.qcow2'" },
+	{ "disk", "SIZE[,KEY=VALUE...]", "a new disk: disk=20GiB; with image= the size of its copy; disk=20GiB,bus=scsi", true },
+	{ "image", "FILE", "a disk that begins as a copy of this image: image='[local] debian.qcow2'", true },
 	{ "cdrom", "FILE", "a CD drive with this ISO: cdrom='[local] debian.iso'" },
 	{ "nic", "NETWORK", "a NIC on this network; nic=none: a VM without" },
 	{ "forward", "PORTS", "a port of the host that leads into the guest: forward=2222:22, udp:0.0.0.0:53:53" },

@@ -217,6 +217,7 @@ def test_help_and_man_page_know_every_command_and_every_field(vmctl):
     create = vmctl("help", "create")
     for field, schema in document["components"]["schemas"]["VmConfig"]["properties"].items():
         assert re.search(rf"^  {field.removesuffix('_bytes')}\b", create, re.M), field
+    assert re.search("^  image ", create, re.M) and not re.search("^  image ", vmctl("help", "set"), re.M)     # see vmctl disk
     man = vmctl("__man")
     assert man.startswith(".TH VMCTL 1") and ".SH EXIT STATUS" in man
     assert vmctl("help", "exit-codes").count("\n") == 10
