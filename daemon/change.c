@@ -185,7 +185,11 @@ static void replay(struct lookup *l)
 	struct buf b AUTO_BUF = BUF_INIT(1024 * 1024);
 
 	if (strcmp(l->request, l->r->request_hash) != 0) {
-		req_failf(l->r, ERR_INVALID, "the Idempotency-Key \"%s\" was used for another request", l->key);
+		struct err used = {};
+
+		fail(&used, ERR_INVALID, "the Idempotency-Key \"%s\" was used for another request", l->key);
+		err_hint(&used, "a new request needs a new key; one that is sent again has to be the same to the letter");
+		req_fail(l->r, &used);
 	} else if (l->task) {
 		task_answer(l->r, l->task);
 	} else if (l->status == 204) {

@@ -29,6 +29,7 @@ CHAPTERS = {
         ("GET", "/vms?limit=all"), ("GET", "/vms?limit=1000000"), ("GET", "/vms?stat=off"), ("GET", "/vms?state=on"),
         ("GET", "/tasks?state=sleeping"), ("POST", "/vms/web/start", None, "with Prefer: wait=soon", {"Prefer": "wait=soon"}),
         ("POST", "/vms/web/start", None, "with an empty Idempotency-Key", {"Idempotency-Key": ""}),
+        ("POST", "/vms", {"name": "other", "config": VM}, "with the Idempotency-Key of another request", {"Idempotency-Key": "used"}),
         ("GET", "/events", None, "with Last-Event-ID: yesterday", {"Accept": "text/event-stream", "Last-Event-ID": "yesterday"}),
         ("GET", "/consoles/0000000000000000000000000000000000000000000000000000000000000000", None, "without a WebSocket")],
     "Values that are not valid": [
@@ -126,10 +127,10 @@ def test_messages(croft):
     tiny.upload(api)
     api.post("/vms", {"name": "web", "config": {**VM, "display": "none"}, "start": True})
     api.wait_state("web", "running")
+    api.post("/users", {"name": "vic", "role": "viewer"}, Idempotency_Key="used")
     api.ok("PATCH", "/vms/web", {"labels": {"a": "b"}})
     api.post("/vms", {"name": "real", "config": tiny.config(disks={"system": {"size_bytes": 1 << 20}},
                                                           nics={"net0": {"forwards": [{"host_port": 2222, "guest_port": 22}]}})})
-    api.post("/users", {"name": "vic", "role": "viewer"})
     who = {"As nobody": croft.client(tls=True),
            "As a viewer": croft.client(tls=True, token=api.post("/tokens", {"name": "t", "user": "vic"})["secret"])}
     lines, poor = [INTRO], []
