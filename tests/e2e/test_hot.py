@@ -14,8 +14,8 @@ MIB = 1 << 20
 def guest(demo):
     """The demo guest once more, with an empty CD drive."""
     api, name = demo.client(), "hot"
-    config = {k: v for k, v in api.get("/vms/demo")["config"].items() if k in ("firmware", "kernel", "memory_bytes")}
-    api.wait_state("demo", "running")
+    vm = api.wait_state("demo", "running")
+    config = {k: v for k, v in vm["config"].items() if k in ("firmware", "kernel", "memory_bytes")}
     api.post("/vms/demo/poweroff")
     api.post("/vms", {"name": name, "start": True, "config": {**config, "display": "none", "cdroms": {"cd0": {}}, "nics": {"lan": {}}}})
     console = api.console(name)
