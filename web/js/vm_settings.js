@@ -138,7 +138,7 @@ export function VmSettings({ vm }) {
 	const [problem, setProblem] = useState(null);
 	const files = useFiles();
 	const from = formOf(shown), body = patchOf(from, f);
-	const stale = shown.revision !== vm.revision;
+	const stale = shown.revision < vm.revision;	// what was saved here may be known before its event comes
 	const load = fresh => {
 		setShown(fresh);
 		setF(formOf(fresh));
