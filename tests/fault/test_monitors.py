@@ -91,7 +91,6 @@ def test_only_its_own_vm_suffers(house, how, capsys):
     assert others(house, name) == before
     assert under < 20 * still + 50, "it delays requests about others"
     assert last_event(api) - mark < 60, "it fills the database"
-    assert memory(house) - small < 16 << 20, "it fills the memory"
     assert SLOW > 1 or memory(house) - small < 16 << 20, "it fills the memory"     # (a sanitizer keeps what was freed)
     console = house.client().console("real1")
     console.type("x")
