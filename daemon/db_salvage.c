@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "buf.h"
 #include "db_log.h"
 #include "db_salvage.h"
 #include "file.h"
@@ -19,6 +20,54 @@ struct salvage {
 	uint64_t rows;
 };
 
+static int version_of(sqlite3 *sql)
+{
+	sqlite3_stmt *st = NULL;
+	int version = 0;
+
+	if (sqlite3_prepare_v2(sql, "PRAGMA user_version", -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+		version = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	return version;
+}
+
+/* Every column of every table. The texts that make them may be written differently by another SQLite. */
+static char *shape_of(sqlite3 *sql)
+{
+	struct buf b = BUF_INIT(1 << 20);
+	sqlite3_stmt *st = NULL;
+
+	sqlite3_prepare_v2(sql, "SELECT m.name, p.name, p.type, p.\"notnull\", p.pk FROM sqlite_schema m, pragma_table_info(m.name) p"
+			   " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, p.cid", -1, &st, NULL);
+	while (st && sqlite3_step(st) == SQLITE_ROW)
+		for (int i = 0; i < 5; i++)
+			buf_addf(&b, "%.100s ", (const char *)sqlite3_column_text(st, i) ?: "");
+	sqlite3_finalize(st);
+	buf_adds(&b, "");
+	return buf_take(&b);
+}
+
+/* What integrity_check takes as it stands: the tables' own definitions. */
+static int check_shape(sqlite3 *sql, const char *path, struct err *e)
+{
+	int version = version_of(sql), known = 0, rc = SQLITE_OK;
+	sqlite3 *fresh = NULL;
+
+	while (schema_migrations[known])
+		known++;
+	if (version <= 0 || version > known || sqlite3_open(":memory:", &fresh) != SQLITE_OK) {
+		sqlite3_close(fresh);
+		return 0;
+	}
+	for (int i = 0; rc == SQLITE_OK && i < version; i++)
+		rc = sqlite3_exec(fresh, schema_migrations[i], NULL, NULL, NULL);
+	AUTO_FREE char *is = shape_of(sql), *should = shape_of(fresh);
+
+	sqlite3_close(fresh);
+	return rc != SQLITE_OK || strcmp(is ?: "", should ?: "") == 0 ? 0 :
+	       fail(e, ERR_STATE, "the database %s is damaged: its tables are not those that croftd has made", path);
+}
+
 int db_check(sqlite3 *sql, const char *path, struct err *e)
 {
 	sqlite3_stmt *st = NULL;
@@ -31,7 +80,7 @@ int db_check(sqlite3 *sql, const char *path, struct err *e)
 	else if (strcmp((const char *)sqlite3_column_text(st, 0) ?: "", "ok") != 0)
 		r = fail(e, ERR_STATE, "the database %s is damaged: %.200s", path, (const char *)sqlite3_column_text(st, 0));
 	sqlite3_finalize(st);
-	return r;
+	return r ?: check_shape(sql, path, e);
 }
 
 int db_check_log(const char *path, struct err *e)
@@ -65,12 +114,8 @@ static void remove_new(const struct salvage *s)
 /* With the damaged one's version of the schema where that can be read: what opens it next brings it forward. */
 static int make_new(struct salvage *s, struct err *e)
 {
-	sqlite3_stmt *st = NULL;
-	int have = 0, want = 0;
+	int have = version_of(s->from), want = 0;
 
-	if (sqlite3_prepare_v2(s->from, "PRAGMA user_version", -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
-		have = sqlite3_column_int(st, 0);
-	sqlite3_finalize(st);
 	while (schema_migrations[want] && (have <= 0 || want < have))
 		want++;
 	remove_new(s);
@@ -87,6 +132,23 @@ static int make_new(struct salvage *s, struct err *e)
 }
 
 /* ---- rows */
+
+/* A column has lost its name: then each is what it is by its place. */
+static sqlite3_stmt *prepare_by_place(struct salvage *s, const char *table, int n)
+{
+	sqlite3_str *text = sqlite3_str_new(s->to);
+	sqlite3_stmt *st = NULL;
+
+	sqlite3_str_appendf(text, "INSERT OR IGNORE INTO \"%w\" VALUES (", table);
+	for (int i = 1; i <= n; i++)
+		sqlite3_str_appendf(text, "%s?%d", i > 1 ? ", " : "", i);
+	sqlite3_str_appendall(text, ")");
+	char *sql = sqlite3_str_finish(text);
+
+	sqlite3_prepare_v2(s->to, sql, -1, &st, NULL);
+	sqlite3_free(sql);
+	return st;
+}
 
 /* "INSERT OR IGNORE INTO t (a, b) VALUES (?1, ?2)" */
 static sqlite3_stmt *prepare_insert(struct salvage *s, const char *table, sqlite3_stmt *rows)
@@ -106,7 +168,7 @@ static sqlite3_stmt *prepare_insert(struct salvage *s, const char *table, sqlite
 
 	sqlite3_prepare_v2(s->to, sql, -1, &st, NULL);
 	sqlite3_free(sql);
-	return st;
+	return st ?: prepare_by_place(s, table, n);
 }
 
 /* To the first page that cannot be read: then from the other end. False when the new database refuses to grow. */

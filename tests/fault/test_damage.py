@@ -168,6 +168,18 @@ def test_some_of_it(left, what):
         left.check(left.damage(damage), whole=False)
 
 
+@pytest.mark.parametrize("left", ["ended"], indirect=True)
+def test_a_column_that_has_lost_its_name(left):
+    """SQLite's check finds nothing wrong with that; what asks for the column would be refused."""
+    def damage(db):
+        with contextlib.closing(sqlite3.connect(db)) as sql:
+            sql.execute("PRAGMA writable_schema = 1")
+            sql.execute("UPDATE sqlite_schema SET sql = replace(sql, 'user TEXT', 'usfr TEXT') WHERE name = 'tokens'")
+            sql.commit()
+    left.check(left.damage(damage), True)
+    assert "its tables are not those that croftd has made" in left.c.log[left.c.log_start:]
+
+
 def break_log(db, at):
     frames = (os.path.getsize(f"{db}-wal") - 32) // 4120
     write(f"{db}-wal", 32 + frames // 2 * 4120 + at, b"\xaa\x55")
