@@ -58,7 +58,7 @@ static void on_ended(void *arg, const struct vm_end *end)
 	vm_last_from_end(end, &last);
 	if (g->why)
 		last.why = g->why;
-	else if (g->vm->state == VM_STARTING && last.exit_code && g->load != GONE_ON)
+	else if (g->vm->state == VM_STARTING && last.exit_code && g->load < GOING)
 		last.why = VM_WHY_START_FAILED;
 	if (g->reason)
 		snprintf(last.message, sizeof(last.message), "%s", g->reason);

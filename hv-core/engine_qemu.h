@@ -33,7 +33,7 @@ struct guest {
 	bool cancelled;
 	int load_fd;			/* owned: a saved memory that is still to be loaded; -1: none */
 	char load_problem[200];
-	enum { NOT_LOADING, LOADING, LOADED, GONE_ON } load;
+	enum { NOT_LOADING, LOADING, LOADED, GOING, GONE_ON } load;
 	char *note;			/* owned; NULL: nothing to say */
 	struct hot_run *hot;		/* owned: a change under way, or NULL; engine_qemu_hot.c */
 	enum vm_why crashed;		/* as in vm_status */

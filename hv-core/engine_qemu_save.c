@@ -19,6 +19,8 @@ void guest_saw(struct guest *g, enum vm_event seen)
 
 	if (held && (seen == VM_SAW_PAUSED || seen == VM_SAW_RUNNING))
 		return;
+	if (g->load == GOING && seen == VM_SAW_PAUSED)	/* asked before it was told to go on: it has not come up by that */
+		return;
 	vm_saw(g->vm, seen, NULL);
 }
 
@@ -326,6 +328,7 @@ static void on_gone_on(void *arg, json_t *result, const struct err *e)
 {
 	struct guest *g = arg;
 
+	g->load = GONE_ON;
 	if (e && e->code == ERR_STATE) {	/* QEMU says no: it has not run */
 		g->load = LOADED;
 		load_failed(g, e->msg);
@@ -340,7 +343,7 @@ void guest_go_on(struct guest *g)
 		load_failed(g, "QEMU's monitor is lost");
 		return;
 	}
-	g->load = GONE_ON;
+	g->load = GOING;
 	qmp_call(g->qmp, "cont", NULL, -1, g->vm->vms->how.answer_usec, on_gone_on, g);
 }
 
