@@ -7,8 +7,8 @@ import tarfile
 
 import lab
 
-# All but the browser, for which that host has no Chromium.
-FILES = "install guest uefi agent emulation upgrade host_ends boards"
+# What shows that it works; NATIVE="... uefi agent": all but the browser, for which that host has no Chromium, and longer.
+FILES = os.environ.get("NATIVE", "install guest emulation upgrade host_ends boards")
 
 
 def kit():
@@ -26,6 +26,6 @@ def test_the_same_tests_inside(fresh, emulated):
     status, said = fresh.run(f"cd /root/croft && CI=true LAB=native O=build python3 tests/run {names}", 200)
     print(said[-4000:])
     last = re.search(r"^(\d+) passed, 0 failed, (\d+) skipped$", said, re.M)
-    assert status == 0 and last and int(last[1]) >= 15, said[-2000:]
+    assert status == 0 and last and int(last[1]) >= 12, said[-2000:]
     why = [line for line in said.splitlines() if line.startswith("skipped ")]
     assert len(why) == int(last[2]) and all("no reason given" not in line for line in why), why
