@@ -25,19 +25,30 @@ static int copy(int from, int to, const char *name, struct err *e)
 	return r < 0 ? fail_errno(e, r, "copy the demo guest's %s", name) : 0;
 }
 
-static int copy_all(struct croft *c, struct err *e)
+/* in the datastore's bulk lane */
+struct copying {
+	struct job job;
+	struct croft *c;
+	int dirfd;		/* of the datastore, which waits for its lanes before it goes */
+	char *command_line;
+};
+
+static int copy_work(struct job *j, struct err *e)
 {
-	struct store *s = stores_at(c, 0);
-	AUTO_CLOSE int from = open(c->opt.demo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	AUTO_CLOSE int to = file_open_dir(s->ds->dirfd, "demo-guest", true, 0700);
+	struct copying *cp = (struct copying *)j;
+	AUTO_CLOSE int from = open(cp->c->opt.demo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_CLOSE int to = file_open_dir(cp->dirfd, "demo-guest", true, 0700);
+	size_t n;
 	int r = 0;
 
 	if (from < 0)
-		return fail_errno(e, ENOENT, "open the demo guest's folder %s", c->opt.demo);
+		return fail_errno(e, ENOENT, "open the demo guest's folder %s", cp->c->opt.demo);
 	if (to < 0)
 		return fail_errno(e, to, "make the folder demo-guest on the datastore");
 	for (size_t i = 0; r == 0 && i < COUNT(files); i++)
 		r = copy(from, to, files[i], e);
+	if (r == 0 && (r = file_read_at(to, "cmdline", 4096, &cp->command_line, &n)) < 0)
+		fail_errno(e, r, "read the demo guest's command line");
 	return r;
 }
 
@@ -63,21 +74,39 @@ static void make(struct croft *c, const char *command_line)
 	req_own(c, "POST", "/api/v1/vms", json_pack("{s:s, s:o, s:b}", "name", "demo", "config", config, "start", 1), created, NULL);
 }
 
+static void copy_done(struct job *j, const struct err *e)
+{
+	struct copying *cp = (struct copying *)j;
+
+	if (e)
+		log_error("there is no demo VM: %s", e->msg);
+	else if (!cp->c->stopping)
+		make(cp->c, cp->command_line);
+	free(cp->command_line);
+	free(cp);		/* @e is in it */
+}
+
+static void opened(void *arg, const struct err *e)
+{
+	struct croft *c = arg;
+	struct datastore *ds = stores_at(c, 0)->ds;
+
+	if (e) {
+		log_error("there is no demo VM: %s", e->msg);
+		return;
+	}
+	struct copying *cp = xnew(copying);
+
+	cp->c = c;
+	cp->dirfd = ds->dirfd;
+	lane_run(ds->bulk, &cp->job, copy_work, copy_done);
+}
+
 void demo_begin(struct croft *c)
 {
-	AUTO_FREE char *command_line = NULL;
 	struct err e = {};
 	bool first;
-	size_t n;
 
-	if (!c->opt.demo || settings_first_time(c, "demo", &first, &e) < 0 || !first)
-		return;
-	struct store *s = stores_at(c, 0);
-
-	while (s->ds->status.state == DATASTORE_OPENING && sd_event_run(c->ev, UINT64_MAX) >= 0)
-		;
-	if (copy_all(c, &e) < 0 || file_read_at(s->ds->dirfd, "demo-guest/cmdline", 4096, &command_line, &n) < 0)
-		log_error("there is no demo VM: %s", e.msg);
-	else
-		make(c, command_line);
+	if (c->opt.demo && settings_first_time(c, "demo", &first, &e) == 0 && first)
+		datastore_refresh(stores_at(c, 0)->ds, opened, c);	/* behind the opening, in its lane */
 }

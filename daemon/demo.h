@@ -3,5 +3,5 @@
 #include "croft.h"
 
 /* Once in the life of a home: copy kernel and initramfs from c->opt.demo to the first datastore, create and start the
- * VM "demo" through the API's own routes. Blocks for the copy: at start. */
+ * VM "demo" through the API's own routes. The copy is made in the datastore's lane. */
 void demo_begin(struct croft *c);
