@@ -236,15 +236,12 @@ lab-debs:
 .PHONY: bench
 bench:			## measure speed and memory, about ten minutes: lines "name value unit" (make -s bench 2>/dev/null)
 	@packaging/install-deps check >&2
-	@$(MAKE) --no-print-directory -s $(JOBS) all $(addprefix $O/tests/bench/,load power fan) >&2
+	@$(MAKE) --no-print-directory -s $(JOBS) all $(BENCHES) >&2
 	@O=$O tests/bench/bench
 INC.tests/bench := hv-core/base cli tests/bench
 BENCH := $O/tests/bench/talk.o $O/cli/conn.o $(BASE)
-$O/tests/bench/load: $O/tests/bench/load.o $(BENCH)
-	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
-$O/tests/bench/power: $O/tests/bench/power.o $(BENCH)
-	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
-$O/tests/bench/fan: $O/tests/bench/fan.o $(BENCH)
+BENCHES := $(addprefix $O/tests/bench/,load power fan bare)
+$(BENCHES): %: %.o $(BENCH)
 	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
 tests: $O/tests/bench/fan
 # ---- end of bench ----

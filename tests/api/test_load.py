@@ -87,7 +87,7 @@ def test_a_crowd(croft, crowd, capsys, monkeypatch):
     api.ok("PATCH", f"/vms/{crowd[0]}", {"labels": {"the": "end"}})     # it wakes the reader
     reader.join()
     assert fan.returncode == 0
-    events, delivered, resets, left_out, p50, p99, asked = map(float, fan.stdout.split())
+    events, delivered, resets, left_out, _, p50, p99, asked = map(float, fan.stdout.split())
     with capsys.disabled():
         print(f"\n{VMS} VMs, {events:.0f} events/s to {CLIENTS} readers ({delivered:.0f}/s) and {NEVER_READ} who never read, GET p50 {p50:.1f} "
               f"ms, p99 {p99:.1f} ms of {asked:.0f}; {before:.1f} MiB, then {after:.1f} MiB; a reader came {reader.visits} times")

@@ -3,8 +3,8 @@
  *	fan TARGET TOKEN CLIENTS SLOW SECONDS RATE
  * CLIENTS follow and read, SLOW follow and never read. Simulated VMs are changed RATE times a second; 0: as fast as all
  * who read keep up with, at most WINDOW events ahead of them. Meanwhile one client asks for one VM, again and again.
- * Prints: events a second, events times clients a second, resets, numbers that were left out, median and 99th percentile
- * of the answers in ms, and how many answers there were. */
+ * Prints: events a second, events times clients a second, resets, numbers that were left out, bytes of a delivered event,
+ * median and 99th percentile of the answers in ms, and how many answers there were. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -32,7 +32,7 @@ static struct {
 	int clients, slow, seconds, rate;
 	_Atomic uint64_t made, seen;	/* events that were asked for; frames that came, of all clients */
 	atomic_bool over;
-	uint64_t resets, left_out, first_usec, started;
+	uint64_t resets, left_out, started, bytes;
 	double *ms;
 	size_t asked;
 } fan;
@@ -115,6 +115,7 @@ static void read_some(struct follower *f)
 		fan.started++;
 		p = end + 4;
 	}
+	fan.bytes += (uint64_t)(buf + got - p);
 	chunks_came(f, p, (size_t)(buf + got - p));
 }
 
@@ -254,8 +255,9 @@ int main(int argc, char **argv)
 		die("nothing was answered");
 	double p50 = percentile(fan.ms, fan.asked, 50), p99 = percentile(fan.ms, fan.asked, 99);
 
-	printf("%.1f %.0f %llu %llu %.3f %.3f %zu\n", (double)seen / fan.clients / s, (double)seen / s,
-	       (unsigned long long)fan.resets, (unsigned long long)fan.left_out, p50, p99, fan.asked);
+	printf("%.1f %.0f %llu %llu %.0f %.3f %.3f %zu\n", (double)seen / fan.clients / s, (double)seen / s,
+	       (unsigned long long)fan.resets, (unsigned long long)fan.left_out, (double)fan.bytes / (double)(seen ?: 1), p50, p99,
+	       fan.asked);
 	for (int i = 0; i < fan.clients + fan.slow; i++)
 		conn_close(all[i].c);
 	free(all);

@@ -20,7 +20,7 @@
 #include "talk.h"
 #include "text.h"
 
-enum { QMP = 10, SERIAL = 11, KERNEL = 12 };
+enum { QMP = 10, SERIAL = 11, KERNEL = 12, AGENT = 13 };
 
 static double ms_since(int64_t start) { return (double)(mono_usec() - start) / 1000; }
 
@@ -99,7 +99,7 @@ static int listen_at(const char *home, const char *name, struct sockaddr_un *at)
 	return fd;
 }
 
-struct bare { char **argv; int qmp, serial, kernel, null; struct sockaddr_un serial_at; };
+struct bare { char **argv; int qmp, serial, kernel, agent, null; struct sockaddr_un serial_at; };
 
 static double bare_run(const struct bare *b)
 {
@@ -117,6 +117,7 @@ static double bare_run(const struct bare *b)
 		dup2(b->qmp, QMP);
 		dup2(b->serial, SERIAL);
 		dup2(b->kernel, KERNEL);
+		dup2(b->agent, AGENT);
 		execv(b->argv[0], b->argv);
 		_exit(127);
 	}
@@ -154,9 +155,10 @@ static char **argv_of(const char *home, const char *vm)
 
 	json_array_foreach(args, i, arg) {
 		argv[i] = xstrdup(json_string_value(arg));
-		named += strstr(argv[i], "fd=10,") || strstr(argv[i], "fd=11,") || strcmp(argv[i], "/proc/self/fd/12") == 0;
+		named += strstr(argv[i], "fd=10,") || strstr(argv[i], "fd=11,") || strstr(argv[i], "fd=13,") ||
+			 strcmp(argv[i], "/proc/self/fd/12") == 0;
 	}
-	if (named != 3)
+	if (named != 4)
 		die("%s does not name the descriptors that are expected", path);
 	json_decref(launch);
 	return argv;
@@ -164,11 +166,12 @@ static char **argv_of(const char *home, const char *vm)
 
 static struct bare bare_open(const char *home, const char *vm, const char *kernel)
 {
-	struct sockaddr_un qmp_at;
+	struct sockaddr_un at;
 	struct bare b = { .argv = argv_of(home, vm), .kernel = open(kernel, O_RDONLY | O_CLOEXEC) };
-	int *fds[] = { &b.qmp, &b.serial, &b.kernel, &b.null };
+	int *fds[] = { &b.qmp, &b.serial, &b.kernel, &b.agent, &b.null };
 
-	b.qmp = listen_at(home, "qmp", &qmp_at);
+	b.qmp = listen_at(home, "qmp", &at);
+	b.agent = listen_at(home, "agent", &at);
 	b.serial = listen_at(home, "serial", &b.serial_at);
 	b.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (size_t i = 0; i < COUNT(fds); i++) {	/* out of the way of the numbers that they get in the child */
