@@ -243,7 +243,7 @@ BENCH := $O/tests/bench/talk.o $O/cli/conn.o $(BASE)
 BENCHES := $(addprefix $O/tests/bench/,load power fan bare)
 $(BENCHES): %: %.o $(BENCH)
 	$(CC) $(LDFLAGS) -o $@ $^ -lgnutls -ljansson -lsystemd -lpthread
-tests: $O/tests/bench/fan
+tests: $(BENCHES)
 # ---- end of bench ----
 
 -include $(shell find $O -name '*.d' -type f 2>/dev/null)
