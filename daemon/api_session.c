@@ -134,6 +134,7 @@ static void on_login(void *arg, struct user *u, const struct err *e)
 	ch->apply = open_apply;
 	ch->fini = open_fini;
 	ch->status = 201;
+	ch->job.passing = true;		/* it ends with a croftd that can keep nothing: then one logs in again */
 	write_session(&o->who, s->expires, &ch->answer);
 	struct buf *b = change_event(ch, "session.created", u->id);
 	struct jw w = JW(b);
@@ -189,6 +190,7 @@ static void api_logout(struct req *r)
 	ch->apply = close_apply;
 	ch->fini = close_fini;
 	change_event(ch, "session.deleted", r->who.user_id);
+	ch->job.passing = true;
 	change_run(ch);
 }
 
