@@ -6,6 +6,7 @@
 #include "db.h"
 #include "db_copy.h"
 #include "db_salvage.h"
+#include "file.h"
 #include "log.h"
 #include "mem.h"
 #include "schema.h"
@@ -27,6 +28,14 @@ struct db {
 	const char *keys[STATEMENTS];
 };
 
+static int fail_write(struct db *db, struct err *e)
+{
+	AUTO_FREE char *folder = xstrndup(db->path, (size_t)(strrchr(db->path, '/') - db->path));
+	int r = fail(e, ERR_UNAVAILABLE, "the database %s cannot be written: %s", db->path, sqlite3_errmsg(db->sql));
+
+	return file_try(folder) == -EROFS ? err_hint(e, "its file system is read-only: " DB_READ_ONLY_HINT) : r;
+}
+
 static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
 {
 	if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY)
@@ -39,7 +48,7 @@ static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
 			return fail_as(e, db->frozen);
 		__attribute__((fallthrough));
 	case SQLITE_IOERR: case SQLITE_CANTOPEN:
-		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be written: %s", db->path, sqlite3_errmsg(db->sql));
+		return fail_write(db, e);
 	case SQLITE_BUSY: case SQLITE_LOCKED: case SQLITE_NOMEM:
 		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be used now: %s", db->path, sqlite3_errmsg(db->sql));
 	case SQLITE_CORRUPT: case SQLITE_NOTADB:

@@ -7,6 +7,10 @@
 struct db;
 struct db_tx;				/* handed to work(); valid inside it only */
 
+/* The way out of a read-only file system. */
+#define DB_READ_ONLY_HINT "journalctl -k says why; check its disk, make it writable (mount -o remount,rw; where the kernel" \
+			  " refuses that, restart the host), then restart croftd"
+
 /* Open or create HOME/croft.db, migrate it forward, check its schema's version and that it is sound. Blocks: at start only. A
  * database of a newer version is refused with a sentence; of a damaged one what can be read is brought to a new one, and the
  * file is kept (db_salvage.h).

@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "db.h"
 #include "file.h"
 #include "home.h"
+#include "log.h"
 #include "mem.h"
 #include "text.h"
 
@@ -86,8 +88,30 @@ static int holder(int dir)
 static void freeze(struct croft *c)
 {
 	fail(&c->frozen, ERR_UNAVAILABLE, "the home %s is read-only: VMs that run go on, and nothing can be changed", c->home);
-	err_hint(&c->frozen, "journalctl -k says why; check its disk, mount it read-write (mount -o remount,rw), then restart croftd%s",
-		 c->opt.installed ? ": systemctl restart croftd" : "");
+	err_hint(&c->frozen, DB_READ_ONLY_HINT);
+}
+
+/* systemd, which starts us again, tells us where to say that we are up. */
+static int on_mounts(sd_event_source *s, int fd, uint32_t revents, void *arg)
+{
+	struct croft *c = arg;
+
+	if (file_try(c->home) < 0)
+		return 0;
+	log_note("the home %s can be written again: %s", c->home, getenv("NOTIFY_SOCKET") ? "croftd starts anew" : "restart croftd");
+	return getenv("NOTIFY_SOCKET") ? sd_event_exit(c->ev, 0) : 0;
+}
+
+void home_watch(struct croft *c)
+{
+	int fd = c->frozen.code ? open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) : -1;
+	sd_event_source *s = NULL;
+
+	if (fd < 0 || sd_event_add_io(c->ev, &s, fd, EPOLLPRI, on_mounts, c) < 0)
+		return;
+	sd_event_source_set_io_fd_own(s, true);
+	sd_event_source_set_floating(s, true);
+	sd_event_source_unref(s);
 }
 
 int home_lock(struct croft *c, int *pid, struct err *e)

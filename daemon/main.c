@@ -297,6 +297,7 @@ static int serve(struct croft *c, struct err *e)
 	rebuild_begin(c, demo_begin);
 	machine_mirror_all(c);
 	doctor_sweep(c);
+	home_watch(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);
 	return r;

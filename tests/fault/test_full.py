@@ -161,7 +161,8 @@ def test_the_kernel_makes_it_read_only(tmp_path):
         subprocess.run(["mount", "-o", "remount,abort", os.path.dirname(c.home)], check=False, capture_output=True)
         for _ in range(3):
             problem = api.problem(503, "PATCH", "/vms/sim", {"labels": {"kept": "2"}})
-            assert "the database" in problem["detail"], problem
+            assert "the database" in problem["detail"] and "its file system is read-only" in problem["hint"], problem
+        assert "home-read-only" in [f["what"] for f in api.get("/host/doctor")["findings"]]
         assert api.request("PUT", "/datastores/local/files/f", b"x").status in (500, 503)
         assert api.vm("sim")["labels"] == {"kept": "1"} and api.get("/events?after=0")["items"]
         c.kill()

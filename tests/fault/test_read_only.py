@@ -1,9 +1,13 @@
 """croftd starts on a home that is read-only, as an SD card is after an error: it shows all that was acknowledged, and what runs,
 changes nothing, and says why. With the home writable again a restart is enough."""
 import contextlib
+import hashlib
 import os
 import re
+import shutil
+import socket
 import sqlite3
+import ssl
 import subprocess
 
 import pytest
@@ -192,6 +196,33 @@ def test_the_hosts_end_shuts_guests_down(home, run):
     home.seals.open()
     home.start()
     assert home.client().vm("runs")["status"]["state"] == "off"
+
+
+def test_systemd_starts_it_again_when_the_home_can_be_written(home, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"{tmp_path}/notify")
+        home.environment = {"NOTIFY_SOCKET": f"{tmp_path}/notify"}
+        home.kill()
+        home.seals.seal()
+        home.start()
+        mount("--bind", str(tmp_path), str(tmp_path))           # a mount that has nothing to do with it
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+        check_reads(home, home.client())
+        home.seals.open()
+        assert home.process.wait(20) == 0 and "can be written again" in home.log
+    home.environment = {}
+    home.start()
+    home.client().ok("PATCH", "/vms/off", {"labels": {"kept": "3"}})
+
+
+def test_there_is_no_certificate_yet(home):
+    """It makes one that serves until it ends."""
+    home.kill()
+    shutil.rmtree(f"{home.home}/tls")
+    home.seals.seal()
+    home.start()
+    served = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", home.port)))
+    assert hashlib.sha256(served).hexdigest() == home.client().get("/host")["agent"]["certificate_sha256"]
 
 
 def refused(c):
