@@ -248,10 +248,10 @@ static void api_password(struct req *r)
 
 #define SESSION "/api/v1/session"
 const struct route routes_session[] = {
-	{ "POST", SESSION, "session_create", PERM_ANYBODY, ROUTE_CREATED, &input_fields, &session_fields, NULL, api_login,
+	{ "POST", SESSION, "session_create", PERM_ANYBODY, ROUTE_CREATED | ROUTE_PASSING, &input_fields, &session_fields, NULL, api_login,
 	  "log in: the answer sets a cookie" },
 	{ "GET", SESSION, "session_get", PERM_LOGIN, 0, NULL, &session_fields, NULL, api_whoami, "who am I, and what may I do" },
-	{ "DELETE", SESSION, "session_delete", PERM_LOGIN, ROUTE_NO_CONTENT, NULL, NULL, NULL, api_logout, "log out" },
+	{ "DELETE", SESSION, "session_delete", PERM_LOGIN, ROUTE_NO_CONTENT | ROUTE_PASSING, NULL, NULL, NULL, api_logout, "log out" },
 	{ "POST", SESSION "/password", "session_password", PERM_LOGIN, ROUTE_NO_CONTENT, &password_fields, NULL, NULL, api_password,
 	  "change your own password; your other sessions end" },
 	{}

@@ -669,8 +669,6 @@ bool task_soon(const struct task *t) { return task_ending(t) || (!t->stuck && !t
 /* A cancel comes between two steps, or into one that knows how. */
 int task_cancel(struct task *t, struct err *e)
 {
-	if (t->c->frozen.code)
-		return fail_as(e, &t->c->frozen);
 	if (!t->kind->cancellable) {
 		fail(e, ERR_STATE, "the task %llu (%s) cannot be cancelled", (unsigned long long)t->id, t->kind->name);
 		return err_hint(e, "wait for its end: GET /api/v1/tasks/%llu with Prefer: wait=60", (unsigned long long)t->id);

@@ -2,9 +2,11 @@
 changes nothing, and says why. With the home writable again a restart is enough."""
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import ssl
@@ -12,7 +14,7 @@ import subprocess
 
 import pytest
 import tiny
-from croft import O, croftd, wait_for
+from croft import O, TOP, croftd, wait_for
 
 DISKS = {"disks": {"data": {"size_bytes": 1 << 20}}}
 
@@ -27,11 +29,12 @@ class Home:
 
     def __init__(self, c):
         self.c, self.sealed = c, False
-        self.run = f"{c.home}/run"
+        self.run, self.store = f"{c.home}/run", f"{c.home}/datastores/local"
 
     def seal(self, run=False):
         if not run:
             mount("--bind", self.run, self.run)
+            mount("--bind", self.store, self.store)             # as a datastore on a disk that is good
         mount("--rbind", self.c.home, self.c.home)
         mount("-o", "remount,bind,ro", self.c.home)
         self.sealed = True
@@ -40,7 +43,7 @@ class Home:
     def open(self):
         if self.sealed:
             subprocess.run(["umount", "-l", "-R", self.c.home], check=True)
-            subprocess.run(["umount", "-l", self.run], check=False, capture_output=True)
+            subprocess.run(["umount", "-l", self.run, self.store], check=False, capture_output=True)
         self.sealed = False
         self.c.socket = f"{self.c.home}/croft.sock"
 
@@ -84,6 +87,20 @@ def only_in_the_log(c):
     return not row or "kept" not in row[0]
 
 
+PASSING = {"session_create", "session_delete", "console_create"}
+
+
+def routes():
+    """All routes that are no reading, as the API tells them, and those that keep nothing."""
+    with open(f"{TOP}/cli/openapi.json", encoding="utf-8") as f:
+        paths = json.load(f)["paths"]
+    for path, verbs in paths.items():
+        for verb, operation in verbs.items():
+            if verb in ("post", "put", "patch", "delete") and operation["operationId"] not in PASSING:
+                yield verb.upper(), re.sub(r"{(\w+)}", lambda m: PARAMETERS.get(m[1], "x"), path.removeprefix("/api/v1"))
+
+
+PARAMETERS = {"vm": "off", "datastore": "local", "user": "admin", "path": "tiny.bin"}
 CHANGES = [
     ("PATCH", "/vms/off", {"labels": {"kept": "2"}}), ("POST", "/vms", {"name": "new", "config": {"engine": "sim"}}),
     ("DELETE", "/vms/off", None), ("POST", "/vms/off/start", None), ("POST", "/vms/sim/start", None),
@@ -117,7 +134,9 @@ def check_changes(c, api):
         problem = api.problem(503, method, path, body)
         assert frozen(c, problem), (method, path, problem)
     assert (api.get("/vms/off"), api.get("/events?after=0&limit=1000")) == before
-    assert api.request("PUT", "/datastores/local/files/f", b"x").status in (500, 503)
+    for method, path in routes():
+        assert frozen(c, api.problem(503, method, path)), (method, path)
+    assert "tiny.bin" in [f["name"] for f in api.items("/datastores/local/files")]
 
 
 def test_it_comes_up_and_loses_nothing(home):
@@ -240,6 +259,22 @@ def test_one_croftd_only(home):
     assert refused(home)
     home.seals.open()
     assert refused(home)                        # and now the second one could
+
+
+def test_what_crashes_meanwhile_is_started_again_later(home):
+    api = home.client()
+    api.post("/vms/runs/poweroff")
+    api.ok("PATCH", "/vms/runs", {"config": {"on_crash": "restart"}})
+    pid = api.post("/vms/runs/start")["status"]["pid"]
+    home.kill()
+    home.seals.seal()
+    home.start()
+    api = home.client()
+    api.wait_state("runs", "running")
+    os.kill(pid, signal.SIGKILL)
+    assert not api.wait_state("runs", "off")["status"]["note"], "it is not said to be started again"
+    home.seals.open()
+    assert restart(home).wait_state("runs", "running")["status"]["pid"] != pid
 
 
 def test_a_task_waits_until_it_can_be_saved(home):

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "db.h"
 #include "db_copy.h"
 #include "file.h"
 #include "mem.h"
@@ -147,6 +148,89 @@ TEST(half_of_a_salvage)
 	eq_str(text, "kept");
 	sqlite3_close(copy);
 	stop();
+}
+
+/* ---- the database of a read-only home */
+
+struct adding { struct db_job job; const char *name; struct err err; bool done; };
+
+static int add_work(struct db_job *j, struct db_tx *tx, struct err *e)
+{
+	int r = db_exec(tx, e, "INSERT INTO settings (key, value) VALUES (?, '')", "s", ((struct adding *)j)->name);
+
+	return r < 0 ? r : 0;
+}
+
+static int count_work(struct db_job *j, struct db_tx *tx, struct err *e)
+{
+	struct db_rows *q;
+	int r = db_query(tx, &q, e, "SELECT group_concat(key) FROM (SELECT key FROM settings WHERE key <> 'rebuild' ORDER BY key)", NULL);
+
+	if (r < 0 || (r = db_next(q, e)) < 0)
+		return r;
+	((struct adding *)j)->name = xstrdup(db_text(q, 0) ?: "");
+	db_done(q);
+	return 0;
+}
+
+static void added(struct db_job *j, const struct err *e)
+{
+	struct adding *a = (struct adding *)j;
+
+	a->done = true;
+	a->err = e ? *e : (struct err){};
+}
+
+static struct err add(sd_event *ev, struct db *d, struct adding a)
+{
+	db_run(d, &a.job, add_work, added);
+	while (!a.done)
+		sd_event_run(ev, UINT64_MAX);
+	return a.err;
+}
+
+static void holds(struct db *d, const char *want)
+{
+	struct adding a = {};
+	struct err e = {};
+
+	eq_int(db_now(d, &a.job, count_work, &e), 0);
+	eq_str(a.name, want);
+	free((char *)a.name);
+}
+
+TEST(a_frozen_one_keeps_nothing)
+{
+	struct err frozen = {}, e = {};
+	struct adding now = { .name = "now" };
+	struct db *d;
+	sd_event *ev;
+
+	strcpy(folder, "/tmp/croft-copy-XXXXXX");
+	ok(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/db", folder);
+	sd_event_new(&ev);
+	eq_int(db_open(ev, path, &frozen, &d, &e), 0);
+	eq_int(add(ev, d, (struct adding){ .name = "kept" }).code, 0);
+	db_close(d);
+	fail(&frozen, ERR_UNAVAILABLE, "it is read-only");
+	err_hint(&frozen, "mend it");
+	eq_int(db_open(ev, path, &frozen, &d, &e), 0);
+	e = add(ev, d, (struct adding){ .name = "refused" });
+	eq_int(e.code, ERR_UNAVAILABLE);
+	eq_str(e.msg, "it is read-only");
+	eq_str(e.hint, "mend it");
+	eq_int(add(ev, d, (struct adding){ .name = "passing", .job.passing = true }).code, 0);
+	eq_int(add(ev, d, (struct adding){ .name = "refused" }).code, ERR_UNAVAILABLE);
+	eq_int(db_now(d, &now.job, add_work, &e), 0);
+	holds(d, "kept,now,passing");
+	db_close(d);
+	frozen = (struct err){};
+	eq_int(db_open(ev, path, &frozen, &d, &e), 0);
+	holds(d, "kept");
+	db_close(d);
+	sd_event_unref(ev);
+	file_remove_tree(AT_FDCWD, folder);
 }
 
 TEST(none)
