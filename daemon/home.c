@@ -128,7 +128,7 @@ int home_lock(struct croft *c, int *pid, struct err *e)
 	if (fd >= 0)
 		return 0;
 	if (fd != -EBUSY)
-		return fail_errno(e, fd, "lock %s/lock%s", c->home, read_only ? ", which is on a read-only file system," : "");
+		return fail_errno(e, fd, "lock %s/lock%s", c->home, read_only ? " on a read-only file system" : "");
 	*pid = holder(c->home_fd);
 	fail(e, ERR_BUSY, "another croftd (process %d) serves %s", *pid, c->home);
 	return err_hint(e, c->opt.installed ? "use it, or restart it: systemctl restart croftd" :

@@ -12,10 +12,12 @@ import socket
 import sqlite3
 import ssl
 import subprocess
+import uuid
 
 import pytest
 import tiny
 from croft import O, TOP, croftd, wait_for
+from test_world import World
 
 DISKS = {"disks": {"data": {"size_bytes": 1 << 20}}}
 
@@ -276,6 +278,20 @@ def test_what_crashes_meanwhile_is_started_again_later(home):
     assert not api.wait_state("runs", "off")["status"]["note"], "it is not said to be started again"
     home.seals.open()
     assert restart(home).wait_state("runs", "running")["status"]["pid"] != pid
+
+
+def test_what_starts_with_the_host_starts_later(home, tmp_path):
+    home.client().ok("PATCH", "/vms/off", {"config": {"autostart": True}})
+    world = World(tmp_path / "world")
+    home.end()
+    home.program, home.environment = f"{O}/faults/croftd", {"CROFT_WORLD": str(tmp_path / "world")}
+    home.seals.seal()
+    world.set(boot=str(uuid.uuid4()))
+    home.start()
+    assert home.client().wait_state("runs", "running")["status"]["pid"] == home.pid
+    assert home.client().vm("off")["status"]["state"] == "off" and "has not begun" in home.log
+    home.seals.open()
+    restart(home).wait_state("off", "running")
 
 
 def test_a_task_waits_until_it_can_be_saved(home):
