@@ -149,6 +149,7 @@ static void row_write(struct access *a, const char *hash, int64_t expires)
 
 	snprintf(w->hash, sizeof w->hash, "%s", hash);
 	w->expires = expires;
+	w->job.passing = true;
 	db_run(a->c->db, &w->job, row_work, row_done);
 }
 

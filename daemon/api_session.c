@@ -134,6 +134,7 @@ static void on_login(void *arg, struct user *u, const struct err *e)
 	ch->apply = open_apply;
 	ch->fini = open_fini;
 	ch->status = 201;
+	ch->job.passing = true;		/* it ends with a croftd that can keep nothing: then one logs in again */
 	write_session(&o->who, s->expires, &ch->answer);
 	struct buf *b = change_event(ch, "session.created", u->id);
 	struct jw w = JW(b);
@@ -189,6 +190,7 @@ static void api_logout(struct req *r)
 	ch->apply = close_apply;
 	ch->fini = close_fini;
 	change_event(ch, "session.deleted", r->who.user_id);
+	ch->job.passing = true;
 	change_run(ch);
 }
 
@@ -246,10 +248,10 @@ static void api_password(struct req *r)
 
 #define SESSION "/api/v1/session"
 const struct route routes_session[] = {
-	{ "POST", SESSION, "session_create", PERM_ANYBODY, ROUTE_CREATED, &input_fields, &session_fields, NULL, api_login,
+	{ "POST", SESSION, "session_create", PERM_ANYBODY, ROUTE_CREATED | ROUTE_PASSING, &input_fields, &session_fields, NULL, api_login,
 	  "log in: the answer sets a cookie" },
 	{ "GET", SESSION, "session_get", PERM_LOGIN, 0, NULL, &session_fields, NULL, api_whoami, "who am I, and what may I do" },
-	{ "DELETE", SESSION, "session_delete", PERM_LOGIN, ROUTE_NO_CONTENT, NULL, NULL, NULL, api_logout, "log out" },
+	{ "DELETE", SESSION, "session_delete", PERM_LOGIN, ROUTE_NO_CONTENT | ROUTE_PASSING, NULL, NULL, NULL, api_logout, "log out" },
 	{ "POST", SESSION "/password", "session_password", PERM_LOGIN, ROUTE_NO_CONTENT, &password_fields, NULL, NULL, api_password,
 	  "change your own password; your other sessions end" },
 	{}

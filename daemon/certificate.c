@@ -46,12 +46,26 @@ static int describe(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
 	return rc;
 }
 
-static int make(int dir, struct err *e)
+/* On a read-only home it serves this croftd; the next one makes another. */
+static int keep(struct croft *c, int dir, const gnutls_datum_t *cert, const gnutls_datum_t *key, struct err *e)
+{
+	int r = dir < 0 ? dir : file_publish_at(dir, "key.pem", key->data, key->size, 0600);
+
+	if (r == 0)
+		r = file_publish_at(dir, "certificate.pem", cert->data, cert->size, 0644);
+	if (r < 0 && !c->frozen.code)
+		return fail_errno(e, r, "write the TLS certificate");
+	c->certificate = xstrndup((const char *)cert->data, cert->size);
+	c->key = xstrndup((const char *)key->data, key->size);
+	return 0;
+}
+
+static int make(struct croft *c, int dir, struct err *e)
 {
 	gnutls_x509_crt_t crt;
 	gnutls_x509_privkey_t key;
 	gnutls_datum_t cert_pem = {}, key_pem = {};
-	int rc, r = 0;
+	int rc, r;
 
 	gnutls_x509_crt_init(&crt);
 	gnutls_x509_privkey_init(&key);
@@ -62,11 +76,7 @@ static int make(int dir, struct err *e)
 		rc = gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &cert_pem);
 	if (rc >= 0)
 		rc = gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &key_pem);
-	if (rc < 0)
-		r = fail_tls(e, rc, "making a key");
-	else if ((r = file_publish_at(dir, "key.pem", key_pem.data, key_pem.size, 0600)) < 0 ||
-		 (r = file_publish_at(dir, "certificate.pem", cert_pem.data, cert_pem.size, 0644)) < 0)
-		r = fail_errno(e, r, "write the TLS certificate");
+	r = rc < 0 ? fail_tls(e, rc, "making a key") : keep(c, dir, &cert_pem, &key_pem, e);
 	gnutls_free(cert_pem.data);
 	gnutls_free(key_pem.data);
 	gnutls_x509_crt_deinit(crt);
@@ -114,17 +124,13 @@ int certificate_load(struct croft *c, struct err *e)
 	size_t n;
 	int r;
 
-	if (dir < 0)
+	if (dir < 0 && !c->frozen.code)
 		return fail_errno(e, dir, "open %s/tls", c->home);
-	r = file_read_at(dir, "certificate.pem", PEM_MAX, &c->certificate, &n);
-	if (r == -ENOENT) {
-		r = make(dir, e);
-		if (r < 0)
-			return r;
-		r = file_read_at(dir, "certificate.pem", PEM_MAX, &c->certificate, &n);
-	}
+	r = dir < 0 ? -ENOENT : file_read_at(dir, "certificate.pem", PEM_MAX, &c->certificate, &n);
 	if (r == 0)
 		r = file_read_at(dir, "key.pem", PEM_MAX, &c->key, &n);
+	else if (r == -ENOENT && (r = make(c, dir, e)) < 0)
+		return r;
 	if (r < 0)
 		return fail_errno(e, r, "read %s/tls", c->home);
 	int rc = fingerprint(c->certificate, c->certificate_sha256);

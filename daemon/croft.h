@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
+#include "err.h"
 #include "fields.h"
 #include "host.h"
 #include "loop.h"
@@ -21,6 +22,7 @@ struct croft {
 	sd_event *ev;
 	int home_fd, run_fd;		/* HOME and the run folder */
 	char *home, *run;		/* absolute */
+	struct err frozen;		/* the home is read-only: why nothing can be changed; code 0: it can be written */
 	char instance[37];		/* changes with each start: an older cursor of a list is no error, a ticket is */
 	int64_t started_usec;
 	bool stopping;

@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <string.h>
 #include "db.h"
+#include "db_copy.h"
 #include "db_salvage.h"
+#include "file.h"
 #include "log.h"
 #include "mem.h"
 #include "schema.h"
@@ -18,12 +20,21 @@ struct db_tx { struct db *db; };
 struct db_rows { sqlite3_stmt *st; struct db *db; };
 struct db {
 	struct lane *lane;
-	char *path;
+	char *path, *damage;
+	const struct err *frozen;	/* NULL: it can be written */
 	sqlite3 *sql;
 	struct db_tx tx;
 	struct db_rows rows[STATEMENTS];
 	const char *keys[STATEMENTS];
 };
+
+static int fail_write(struct db *db, struct err *e)
+{
+	AUTO_FREE char *folder = xstrndup(db->path, (size_t)(strrchr(db->path, '/') - db->path));
+	int r = fail(e, ERR_UNAVAILABLE, "the database %s cannot be written: %s", db->path, sqlite3_errmsg(db->sql));
+
+	return file_try(folder) == -EROFS ? err_hint(e, "its file system is read-only: " DB_READ_ONLY_HINT) : r;
+}
 
 static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
 {
@@ -32,8 +43,12 @@ static int fail_sql(struct db *db, struct err *e, int rc, const char *what)
 	switch (rc & 0xff) {
 	case SQLITE_FULL:
 		return fail(e, ERR_NO_SPACE, "the database %s cannot grow: the disk is full", db->path);
-	case SQLITE_IOERR: case SQLITE_CANTOPEN: case SQLITE_READONLY:
-		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be written: %s", db->path, sqlite3_errmsg(db->sql));
+	case SQLITE_READONLY:
+		if (db->frozen)
+			return fail_as(e, db->frozen);
+		__attribute__((fallthrough));
+	case SQLITE_IOERR: case SQLITE_CANTOPEN:
+		return fail_write(db, e);
 	case SQLITE_BUSY: case SQLITE_LOCKED: case SQLITE_NOMEM:
 		return fail(e, ERR_UNAVAILABLE, "the database %s cannot be used now: %s", db->path, sqlite3_errmsg(db->sql));
 	case SQLITE_CORRUPT: case SQLITE_NOTADB:
@@ -212,13 +227,8 @@ static void close_sql(struct db *db)
 	db->sql = NULL;
 }
 
-static int reopen(struct db *db, struct err *e)
+static int set_up(struct db *db, struct err *e)
 {
-	close_sql(db);
-	int rc = sqlite3_open_v2(db->path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-
-	if (rc != SQLITE_OK)
-		return fail_sql(db, e, rc, "open");
 	sqlite3_extended_result_codes(db->sql, 1);
 	sqlite3_busy_timeout(db->sql, 5000);	/* somebody may look at it with sqlite3, even now */
 	int r = run(db, e, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
@@ -227,12 +237,41 @@ static int reopen(struct db *db, struct err *e)
 	return r < 0 ? r : migrate(db, e);
 }
 
+static int reopen(struct db *db, struct err *e)
+{
+	close_sql(db);
+	if (db->frozen) {
+		int r = db_copy(db->path, &db->sql, e);
+
+		return r < 0 ? r : set_up(db, e);
+	}
+	int rc = sqlite3_open_v2(db->path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+
+	return rc != SQLITE_OK ? fail_sql(db, e, rc, "open") : set_up(db, e);
+}
+
+static int salvage(struct db *db, const char *why, struct err *e)
+{
+	uint64_t rows;
+
+	close_sql(db);
+	int r = db->frozen ? db_salvage_copy(db->path, &db->sql, &rows, e) : db_salvage(db->path, &rows, e);
+
+	if (r < 0)
+		return r;
+	log_error("%s; %llu of its rows were brought to a new one, %s", why, (unsigned long long)rows,
+		  db->frozen ? "in memory" : "beside which it is kept");
+	if (!db->frozen)
+		return reopen(db, e);
+	db->damage = xasprintf("%s; what is shown is what can be read of it", why);
+	return set_up(db, e);
+}
+
 /* A damaged one is set aside, and croftd comes up with what can be read of it. */
 static int open_sound(struct db *db, struct err *e)
 {
 	struct err why = {};
-	uint64_t rows;
-	int r = db_settle(db->path, e);
+	int r = db->frozen ? 0 : db_settle(db->path, e);
 
 	if (r < 0)
 		return r;
@@ -245,12 +284,7 @@ static int open_sound(struct db *db, struct err *e)
 		*e = why;
 		return r;
 	}
-	close_sql(db);
-	r = db_salvage(db->path, &rows, e);
-	if (r < 0)
-		return r;
-	log_error("%s; it is kept beside a new one, to which %llu of its rows were brought", why.msg, (unsigned long long)rows);
-	return reopen(db, e);
+	return salvage(db, why.msg, e);
 }
 
 /* One job in its own savepoint. False: SQLite has given up the whole transaction (a full disk, an I/O error); what came
@@ -259,6 +293,8 @@ static bool run_job(struct db *db, struct db_job *j)
 {
 	int r = run(db, &j->job.err, "SAVEPOINT job");
 
+	if (r == 0 && db->frozen)
+		r = run(db, &j->job.err, j->passing ? "PRAGMA query_only = OFF" : "PRAGMA query_only = ON");
 	if (r == 0)
 		r = j->work(j, &db->tx, &j->job.err);
 	j->job.ret = r < 0 ? r : 0;
@@ -324,6 +360,7 @@ int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct 
 
 	j->db = db;
 	j->work = work;
+	j->passing = true;
 	lane_wait(db->lane);	/* the connection is one thread's at a time: a VM that was found may have posted an event */
 	batch(db, jobs, 1);
 	if (j->job.ret < 0 && e)
@@ -331,22 +368,30 @@ int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct 
 	return j->job.ret;
 }
 
+const char *db_damage(const struct db *db) { return db->damage; }
 size_t db_waiting(const struct db *db) { return lane_len(db->lane); }
 
-int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e)
+static void db_free(struct db *db)
+{
+	close_sql(db);
+	free(db->path);
+	free(db->damage);
+	free(db);
+}
+
+int db_open(sd_event *ev, const char *path, const struct err *frozen, struct db **ret, struct err *e)
 {
 	struct db *db = xnew(db);
 	int r;
 
 	db->tx.db = db;
 	db->path = xstrdup(path);
+	db->frozen = frozen->code ? frozen : NULL;
 	/* One thread uses it; its caches are sized for a Pi. */
 	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);
 	r = open_sound(db, e);
 	if (r < 0) {
-		close_sql(db);
-		free(db->path);
-		free(db);
+		db_free(db);
 		return r;
 	}
 	db->lane = lane_new_batch(ev, "db", QUEUE_MAX, BATCH_MAX, batch, db);
@@ -359,7 +404,5 @@ void db_close(struct db *db)
 	if (!db)
 		return;
 	lane_free(db->lane);
-	close_sql(db);
-	free(db->path);
-	free(db);
+	db_free(db);
 }

@@ -7,22 +7,31 @@
 struct db;
 struct db_tx;				/* handed to work(); valid inside it only */
 
+/* The way out of a read-only file system. */
+#define DB_READ_ONLY_HINT "journalctl -k says why; check its disk, make it writable (mount -o remount,rw; where the kernel" \
+			  " refuses that, restart the host), then restart croftd"
+
 /* Open or create HOME/croft.db, migrate it forward, check its schema's version and that it is sound. Blocks: at start only. A
  * database of a newer version is refused with a sentence; of a damaged one what can be read is brought to a new one, and the
- * file is kept (db_salvage.h). */
-int db_open(sd_event *ev, const char *path, struct db **ret, struct err *e);
+ * file is kept (db_salvage.h).
+ * @frozen, with a code: the file system is read-only, and this is why nothing can be changed. Then the database is a copy in
+ * memory with all that was committed (db_copy.h), and each job that would change something fails with that error, but those
+ * that are passing. */
+int db_open(sd_event *ev, const char *path, const struct err *frozen, struct db **ret, struct err *e);
+const char *db_damage(const struct db *db);	/* of a frozen one: what is wrong with the file; NULL: nothing */
 void db_close(struct db *db);		/* finishes what is queued, checkpoints */
 
 /* A database job: embed it first. */
 struct db_job {
 	struct job job;
 	struct db *db;
+	bool passing;			/* worth nothing to the next croftd: done in a frozen database's copy, too */
 	int (*work)(struct db_job *j, struct db_tx *tx, struct err *e);	/* in the lane */
 	void (*done)(struct db_job *j, const struct err *e);		/* in the loop, after the commit */
 };
 void db_run(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct db_tx *, struct err *),
 	    void (*done)(struct db_job *, const struct err *));
-/* Run one job at once, at start, before the loop. */
+/* Run one job at once, at start, before the loop. What it makes is made by each start where it is missing: so it is passing. */
 int db_now(struct db *db, struct db_job *j, int (*work)(struct db_job *, struct db_tx *, struct err *), struct err *e);
 size_t db_waiting(const struct db *db);
 

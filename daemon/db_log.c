@@ -54,12 +54,20 @@ static size_t chain(const struct wal *w, size_t i, struct sum before, const uint
 	return n;
 }
 
+static struct sum head_sum(const struct wal *w) { return add((struct sum){ 0, 0 }, w->p, 24, w->big); }
+static bool has_head(const struct wal *w)
+{
+	struct sum s = head_sum(w);
+
+	return s.a == word(w->p + 24, true) && s.b == word(w->p + 28, true);
+}
+
 static unsigned beyond(const struct wal *w)
 {
-	struct sum start = add((struct sum){ 0, 0 }, w->p, 24, w->big), before;
+	struct sum start = head_sum(w), before;
 	const uint8_t *salt = w->p + 16;
 	unsigned good, by_stored, by_computed;
-	bool head = start.a == word(w->p + 24, true) && start.b == word(w->p + 28, true);
+	bool head = has_head(w);
 	size_t n = head ? chain(w, 0, start, salt, &good) : 0;
 
 	if (n >= w->frames)
@@ -72,13 +80,52 @@ static unsigned beyond(const struct wal *w)
 	return by_stored > by_computed ? by_stored : by_computed;
 }
 
-unsigned db_log_lost(const void *log, size_t n)
+static struct wal wal_of(const void *log, size_t n)
 {
 	struct wal w = { .p = log, .frame = 24 + PAGE };
 
-	if (n < 32)
-		return 0;
-	w.big = w.p[3] & 1;
-	w.frames = (n - 32) / w.frame;
+	if (n >= 32) {
+		w.big = w.p[3] & 1;
+		w.frames = (n - 32) / w.frame;
+	}
+	return w;
+}
+
+unsigned db_log_lost(const void *log, size_t n)
+{
+	struct wal w = wal_of(log, n);
+
 	return w.frames < 2 ? 0 : beyond(&w);
+}
+
+/* How many frames there are up to the end of the last transaction that is whole. */
+static size_t committed(const struct wal *w)
+{
+	unsigned ignored;
+	size_t n = w->frames && has_head(w) ? chain(w, 0, head_sum(w), w->p + 16, &ignored) : 0;
+
+	while (n && !commits(w, n - 1))
+		n--;
+	return n;
+}
+
+size_t db_log_size(const void *log, size_t n)
+{
+	struct wal w = wal_of(log, n);
+	size_t frames = committed(&w);
+
+	return frames ? (size_t)word(frame_at(&w, frames - 1) + 4, true) * PAGE : 0;
+}
+
+void db_log_apply(const void *log, size_t n, uint8_t *db, size_t size)
+{
+	struct wal w = wal_of(log, n);
+	size_t frames = committed(&w);
+
+	for (size_t i = 0; i < frames; i++) {
+		size_t page = word(frame_at(&w, i), true);
+
+		if (page && page <= size / PAGE)	/* not what a later transaction has cut off */
+			memcpy(db + (page - 1) * PAGE, frame_at(&w, i) + 24, PAGE);
+	}
 }

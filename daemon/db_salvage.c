@@ -5,17 +5,16 @@
 #include <time.h>
 #include <unistd.h>
 #include "buf.h"
+#include "db_copy.h"
 #include "db_log.h"
 #include "db_salvage.h"
 #include "file.h"
 #include "mem.h"
 #include "schema.h"
 
-#define LOG_MAX	(256u << 20)
-
 struct salvage {
 	const char *path;
-	char *fresh;		/* PATH.new */
+	char *fresh;		/* PATH.new, or :memory: */
 	sqlite3 *from, *to;
 	uint64_t rows;
 };
@@ -88,7 +87,7 @@ int db_check_log(const char *path, struct err *e)
 	AUTO_FREE char *name = xasprintf("%s-wal", path), *text = NULL;
 	size_t n;
 
-	if (access(path, F_OK) < 0 || file_read_at(AT_FDCWD, name, LOG_MAX, &text, &n) < 0 || db_log_lost(text, n) < 2)
+	if (access(path, F_OK) < 0 || file_read_at(AT_FDCWD, name, DB_LOG_MAX, &text, &n) < 0 || db_log_lost(text, n) < 2)
 		return 0;
 	return fail(e, ERR_STATE, "the database %s is damaged: what was changed last is missing, since its log cannot be read to its end", path);
 }
@@ -118,7 +117,6 @@ static int make_new(struct salvage *s, struct err *e)
 
 	while (schema_migrations[want] && (have <= 0 || want < have))
 		want++;
-	remove_new(s);
 	int rc = sqlite3_open_v2(s->fresh, &s->to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
 	AUTO_FREE char *version = xasprintf("PRAGMA user_version = %d", want);
 
@@ -266,6 +264,7 @@ int db_salvage(const char *path, uint64_t *ret_rows, struct err *e)
 	/* Read only: its log is read, and nothing is brought from there into the damaged file. */
 	if (sqlite3_open_v2(path, &s.from, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK)
 		sqlite3_exec(s.from, "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON", NULL, NULL, NULL);
+	remove_new(&s);
 	int r = make_new(&s, e);
 
 	if (r == 0)
@@ -280,6 +279,26 @@ int db_salvage(const char *path, uint64_t *ret_rows, struct err *e)
 		*ret_rows = s.rows;
 	free(s.fresh);
 	return r;
+}
+
+int db_salvage_copy(const char *path, sqlite3 **ret, uint64_t *ret_rows, struct err *e)
+{
+	struct salvage s = { .path = path, .fresh = (char *)":memory:" };
+	int r = db_copy(path, &s.from, e);
+
+	if (r < 0)
+		return r;
+	r = make_new(&s, e);
+	if (r == 0)
+		r = copy_tables(&s, e);
+	sqlite3_close_v2(s.from);
+	if (r < 0) {
+		sqlite3_close_v2(s.to);
+		return r;
+	}
+	*ret = s.to;
+	*ret_rows = s.rows;
+	return 0;
 }
 
 int db_settle(const char *path, struct err *e)

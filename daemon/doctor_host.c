@@ -1,12 +1,14 @@
 /* doctor_host.c: what the doctor sees of the machine: processes under our uids, run folders, interfaces, the clock. Read
  * in a lane, compared with the rows in the loop. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "child.h"
+#include "db.h"
 #include "doctor.h"
 #include "file.h"
 #include "lane.h"
@@ -25,6 +27,8 @@ struct looking {
 	uint32_t uid_first, uid_count, shim_uid;
 	struct field_vec processes, folders, taps;	/* of seen_process, seen_folder, char * */
 	int64_t built_usec;		/* croftd's own file */
+	char *home;
+	bool read_only;
 	struct err err;
 };
 
@@ -103,6 +107,7 @@ static int look_work(struct job *j, struct err *e)
 
 	each_entry("/proc", on_proc, l);
 	each_entry("/sys/class/net", on_net, l);
+	l->read_only = file_try(l->home) == -EROFS;
 	if (stat("/proc/self/exe", &st) == 0)
 		l->built_usec = st.st_mtim.tv_sec * 1000000ll;
 	return run_scan(l->run_fd, on_folder, l, e);
@@ -207,7 +212,10 @@ static void tell(struct exam *x, struct looking *l)
 	if (l->built_usec > now_usec() + HOUR_USEC)
 		exam_find(x, SEVERITY_ERROR, "clock-wrong", NULL, "timedatectl set-ntp true",
 			  "the clock of this host is behind the day when croftd was built: certificates and times are wrong");
-	exam_looked(x, l->folders.n + l->processes.n + l->taps.n + 1);
+	if (l->read_only && !c->frozen.code)	/* else it was told when croftd started */
+		exam_find(x, SEVERITY_ERROR, "home-read-only", NULL, "journalctl -k", "the home %s has become read-only: VMs that run go on, and"
+			  " nothing can be changed; " DB_READ_ONLY_HINT, c->home);
+	exam_looked(x, l->folders.n + l->processes.n + l->taps.n + 2);
 }
 
 static void look_done(struct job *j, const struct err *e)
@@ -225,6 +233,7 @@ static void look_done(struct job *j, const struct err *e)
 	free(l->processes.items);
 	free(l->folders.items);
 	free(l->taps.items);
+	free(l->home);
 	free(l);
 	exam_part_end(part);
 }
@@ -241,5 +250,6 @@ void doctor_host(struct exam *x)
 	l->uid_first = c->uid_base;
 	l->uid_count = c->uid_count;
 	l->shim_uid = c->shim_uid;
+	l->home = xstrdup(c->home);
 	lane_run(c->doctor_lane, &l->job, look_work, look_done);
 }

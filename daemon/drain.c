@@ -50,7 +50,9 @@ static int action_of(const struct drain *d, const struct machine *m)
 		[VM_STOP_SHUTDOWN] = DRAIN_SHUTDOWN, [VM_STOP_SUSPEND] = DRAIN_SUSPEND, [VM_STOP_POWEROFF] = DRAIN_POWEROFF,
 	};
 
-	return d->how.action == DRAIN_POLICY ? of_policy[m->spec.shutdown.action] : d->how.action;
+	int action = d->how.action == DRAIN_POLICY ? of_policy[m->spec.shutdown.action] : d->how.action;
+
+	return action == DRAIN_SUSPEND && d->c->frozen.code ? DRAIN_SHUTDOWN : action;	/* what was saved could not be recorded */
 }
 
 static uint64_t timeout_s(const struct drain *d, const struct machine *m)

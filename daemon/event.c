@@ -237,6 +237,10 @@ void event_publish(struct croft *c, const struct event *e)
 	struct buf frame AUTO_BUF = BUF_INIT(EVENT_DATA_MAX + 1024);
 	struct audience *a;
 
+	if (!e->seq) {
+		event_pass(c, e->kind, e->target, e->user, &e->data);
+		return;
+	}
 	es->last = e->seq;
 	for (size_t i = 0; (a = map_next(es->audiences, &i, NULL)); ) {
 		if (!sees(a->perms, a->kinds, e->kind))
@@ -287,6 +291,7 @@ void event_post(struct croft *c, const char *kind, const char *target, const cha
 	struct change *ch = change_new(c, NULL);
 
 	buf_add(change_event(ch, kind, target), json, n);
+	ch->job.passing = true;
 	change_run(ch);
 }
 

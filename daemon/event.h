@@ -28,7 +28,7 @@ void events_free(struct events *ev);
 /* Insert, in the db lane. */
 int event_insert(struct db_tx *tx, struct event *e, struct err *err);
 /* Tell everybody, in the loop, after the commit; in the order of seq. */
-void event_publish(struct croft *c, const struct event *e);
+void event_publish(struct croft *c, const struct event *e);	/* without a number it passes */
 /* croftd's own event, without another change. @json is copied. */
 void event_post(struct croft *c, const char *kind, const char *target, const char *json, size_t n);
 /* Something that passes: told to those who follow right now, without a number, and not kept. */

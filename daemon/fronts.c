@@ -429,18 +429,23 @@ static int on_connect(sd_event_source *s, int fd, uint32_t revents, void *arg)
 	return 0;
 }
 
+/* Not below a home that is read-only: what is left there of the last one's socket can't be replaced. */
+static bool in_run(const struct croft *c) { return c->opt.installed || c->frozen.code; }
+static int socket_dir(const struct croft *c) { return in_run(c) ? c->run_fd : c->home_fd; }
+const char *fronts_socket(const struct croft *c) { return in_run(c) ? c->run : c->home; }
+
 static int listen_unix(struct fronts *fs, struct err *e)
 {
 	struct croft *c = fs->c;
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int dir = c->opt.installed ? c->run_fd : c->home_fd;
+	int dir = socket_dir(c);
 
 	/* By the folder's descriptor: a home may be deeper than the 108 bytes of a socket's name. */
 	snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/croft.sock", dir);
 	unlinkat(dir, "croft.sock", 0);
 	fs->unix_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fs->unix_fd < 0 || bind(fs->unix_fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fs->unix_fd, SOMAXCONN) < 0)
-		return fail_errno(e, errno, "listen on %s/croft.sock", c->opt.installed ? c->run : c->home);
+		return fail_errno(e, errno, "listen on %s/croft.sock", fronts_socket(c));
 	fchmodat(dir, "croft.sock", 0666, 0);	/* who may do what is decided by who it is */
 	sd_event_add_io(c->ev, &fs->on_unix, fs->unix_fd, EPOLLIN, on_connect, fs);
 	return 0;
@@ -508,8 +513,16 @@ int fronts_new(struct croft *c, struct fronts **ret, struct err *e)
 		log_warn("there is no web client at %s: %m", c->opt.web);
 	int r = listen_tcp(fs, e);
 
-	if (r < 0 || (r = listen_unix(fs, e)) < 0)
+	if (r < 0)
 		return r;
+	r = listen_unix(fs, e);
+	if (r < 0 && c->frozen.code) {	/* the run folder is read-only, too: then by HTTPS alone */
+		log_error("%s", e->msg);
+		*e = (struct err){};
+		close_at(&fs->unix_fd);
+	} else if (r < 0) {
+		return r;
+	}
 	return start(fs, false, e);
 }
 
@@ -524,7 +537,7 @@ void fronts_free(struct fronts *fs)
 	while (!list_empty(&fs->all))
 		front_free(LIST_ENTRY(fs->all.next, struct front, in_fronts));
 	if (fs->unix_fd >= 0)
-		unlinkat(fs->c->opt.installed ? fs->c->run_fd : fs->c->home_fd, "croft.sock", 0);
+		unlinkat(socket_dir(fs->c), "croft.sock", 0);
 	close_at(&fs->unix_fd);
 	close_at(&fs->tcp);
 	close_at(&fs->bundle);

@@ -15,6 +15,7 @@ void fronts_free(struct fronts *f);		/* ends them */
 void fronts_certificate(struct fronts *f);	/* c->certificate has changed */
 pid_t fronts_pid(const struct fronts *f, bool local);	/* 0 when it does not run */
 bool fronts_serve(const struct fronts *f);	/* the network's front is up */
+const char *fronts_socket(const struct croft *c);	/* the folder of croft.sock */
 uint16_t fronts_port(const struct fronts *f);	/* of the first listener */
 /* Send a verdict of @r; fds are taken. Nothing happens when the client has gone. */
 void front_send(struct front *f, enum door_type type, uint64_t id, const void *msg, const int *fds, unsigned nfds);

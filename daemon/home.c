@@ -6,11 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "db.h"
 #include "file.h"
 #include "home.h"
+#include "log.h"
 #include "mem.h"
 #include "text.h"
 
@@ -38,30 +41,95 @@ int home_open(struct croft *c, struct err *e)
 	return c->run_fd < 0 ? fail_errno(e, errno, "open %s", c->run) : 0;
 }
 
+/* A descriptor that holds the lock, for as long as it is open: until the process ends. */
+static int lock(int dir)
+{
+	struct flock whole = { .l_type = F_WRLCK };
+	AUTO_CLOSE int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	char text[32];
+
+	if (fd < 0)
+		return -errno;
+	if (fcntl(fd, F_OFD_SETLK, &whole) < 0)
+		return -EBUSY;
+	int n = snprintf(text, sizeof text, "%d\n", (int)getpid());
+
+	errno = EIO;
+	return ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n ? TAKE_FD(fd) : -errno;
+}
+
+/* On a read-only file system nobody gets a write lock: a read lock keeps away who can write, flock who cannot. This read lock
+ * is of the kind that the process has, not the descriptor: its number can't be written down, but the kernel tells that one. */
+static int lock_to_read(int dir)
+{
+	struct flock whole = { .l_type = F_RDLCK };
+	AUTO_CLOSE int fd = openat(dir, "lock", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (fcntl(fd, F_SETLK, &whole) < 0)
+		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+	return TAKE_FD(fd);
+}
+
+static int holder(int dir)
+{
+	struct flock whole = { .l_type = F_WRLCK };
+	AUTO_CLOSE int fd = openat(dir, "lock", O_RDONLY | O_CLOEXEC);
+	char text[32] = "";
+
+	if (fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK && whole.l_pid > 0)
+		return whole.l_pid;
+	return fd >= 0 && pread(fd, text, sizeof text - 1, 0) > 0 ? (int)strtol(text, NULL, 10) : 0;
+}
+
+static void freeze(struct croft *c)
+{
+	fail(&c->frozen, ERR_UNAVAILABLE, "the home %s is read-only: VMs that run go on, and nothing can be changed", c->home);
+	err_hint(&c->frozen, DB_READ_ONLY_HINT);
+}
+
+/* systemd, which starts us again, tells us where to say that we are up. */
+static int on_mounts(sd_event_source *s, int fd, uint32_t revents, void *arg)
+{
+	struct croft *c = arg;
+
+	if (file_try(c->home) < 0)
+		return 0;
+	log_note("the home %s can be written again: %s", c->home, getenv("NOTIFY_SOCKET") ? "croftd starts anew" : "restart croftd");
+	return getenv("NOTIFY_SOCKET") ? sd_event_exit(c->ev, 0) : 0;
+}
+
+void home_watch(struct croft *c)
+{
+	int fd = c->frozen.code ? open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) : -1;
+	sd_event_source *s = NULL;
+
+	if (fd < 0 || sd_event_add_io(c->ev, &s, fd, EPOLLPRI, on_mounts, c) < 0)
+		return;
+	sd_event_source_set_io_fd_own(s, true);
+	sd_event_source_set_floating(s, true);
+	sd_event_source_unref(s);
+}
+
 int home_lock(struct croft *c, int *pid, struct err *e)
 {
-	struct flock lock = { .l_type = F_WRLCK };
-	char text[32] = "";
-	int fd = openat(c->home_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = lock(c->home_fd);
+	bool read_only = fd == -EROFS;
 
+	if (read_only)
+		fd = lock_to_read(c->home_fd);
 	*pid = 0;
-	if (fd < 0) {
-		bool read_only = errno == EROFS;
-		int r = fail_errno(e, errno, "open %s/lock", c->home);
-
-		return !read_only ? r : err_hint(e, "VMs that run are left alone; journalctl -k says why it is so; mount it read-write, "
-						 "then start croftd again");
-	}
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
-		int n = snprintf(text, sizeof text, "%d\n", (int)getpid());
-
-		if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n)
-			return 0;	/* held until the process ends: the descriptor stays open */
-		return fail_errno(e, errno, "write %s/lock", c->home);
-	}
-	if (pread(fd, text, sizeof text - 1, 0) > 0)
-		*pid = (int)strtol(text, NULL, 10);
-	close(fd);
+	c->frozen = (struct err){};
+	if (fd >= 0 && read_only)
+		freeze(c);
+	if (fd >= 0)
+		return 0;
+	if (fd != -EBUSY)
+		return fail_errno(e, fd, "lock %s/lock%s", c->home, read_only ? " on a read-only file system" : "");
+	*pid = holder(c->home_fd);
 	fail(e, ERR_BUSY, "another croftd (process %d) serves %s", *pid, c->home);
 	return err_hint(e, c->opt.installed ? "use it, or restart it: systemctl restart croftd" :
 			"use it, end it with make stop, or start this one with another --home");

@@ -273,6 +273,7 @@ static void tell(struct machine *m)
 		ch->arg = xstrdup(m->id);
 		ch->fini = ended_fini;
 	}
+	ch->job.passing = true;
 	change_run(ch);
 }
 

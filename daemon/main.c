@@ -137,12 +137,22 @@ static int make_loop(struct croft *c, struct err *e)
 	return r < 0 ? fail_errno(e, r, "make the event loop") : 0;
 }
 
+static void problem(struct croft *c, char *text)
+{
+	log_error("%s", text);
+	*(char **)field_vec_add(&c->problems, sizeof(char *)) = text;
+}
+
 /* What both serving and draining need: the state, and the VMs that run. */
 static int open_state(struct croft *c, struct err *e)
 {
 	AUTO_FREE char *path = xasprintf("%s/croft.db", c->home);
-	int r = db_open(c->ev, path, &c->db, e);
+	int r = db_open(c->ev, path, &c->frozen, &c->db, e);
 
+	if (c->frozen.code)
+		problem(c, xasprintf("%s; %s", c->frozen.msg, c->frozen.hint));
+	if (r == 0 && db_damage(c->db))
+		problem(c, xstrdup(db_damage(c->db)));
 	rebuild_tell(c);
 	c->firmware = firmware_new(c->ev);
 	if (r == 0)
@@ -213,7 +223,7 @@ static void tell_start(struct croft *c, const char *password)
 	const char *shown = *host && *c->opt.listen != '[' ? host : "127.0.0.1";
 
 	printf("Croft %s serves https://%s:%u and %s/croft.sock\n", CROFT_VERSION, shown, fronts_port(c->fronts),
-	       c->opt.installed ? c->run : c->home);
+	       fronts_socket(c));
 	if (password)
 		printf("Log in as admin with the password %s (this is the only time that it is shown)\n", password);
 	if (c->opt.installed && !access_has_passwords(c))
@@ -287,6 +297,7 @@ static int serve(struct croft *c, struct err *e)
 	rebuild_begin(c, demo_begin);
 	machine_mirror_all(c);
 	doctor_sweep(c);
+	home_watch(c);
 	r = loop_run(c->ev, SLOW_MS, slow);
 	tell_end(c);
 	return r;

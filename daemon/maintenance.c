@@ -70,6 +70,8 @@ int host_may_start(const struct croft *c, struct err *e)
 	const json_t *row = c->maintenance->row;
 	char since[32];
 
+	if (c->frozen.code)
+		return fail_as(e, &c->frozen);
 	if (c->draining)
 		return fail(e, ERR_STATE, "this host is being shut down: no VM is started");
 	if (!row && !c->maintenance->closing)

@@ -365,12 +365,18 @@ static int check_permission(struct req *r, struct err *e)
 	return err_hint(e, "ask an admin for a role that has %s", name);
 }
 
+static bool is_safe(const struct req *r) { return strcmp(r->head.method, "GET") == 0 || strcmp(r->head.method, "HEAD") == 0; }
+
+/* Before anything is done: a file that is deleted on another disk could not be brought back when the commit fails. */
+static int check_frozen(const struct req *r, struct err *e)
+{
+	return !r->c->frozen.code || is_safe(r) || (r->route->flags & ROUTE_PASSING) ? 0 : fail_as(e, &r->c->frozen);
+}
+
 /* A browser sends its cookie along with whatever page made it do so: only our own pages count. */
 static int check_origin(const struct req *r, struct err *e)
 {
-	bool safe = strcmp(r->head.method, "GET") == 0 || strcmp(r->head.method, "HEAD") == 0;
-
-	if (r->who.via != WHO_SESSION || (safe && !r->head.websocket))
+	if (r->who.via != WHO_SESSION || (is_safe(r) && !r->head.websocket))
 		return 0;
 	if (r->head.origin && r->head.host && strncmp(r->head.origin, "https://", 8) == 0 &&
 	    strcmp(r->head.origin + 8, r->head.host) == 0)
@@ -504,8 +510,8 @@ static int prepare(struct req *r, const struct who *who, struct err *e)
 		r->who = *who;
 	else if ((n = access_identify(r->c, &r->head, &r->who, e)) < 0 && r->route->perm != PERM_ANYBODY)
 		return n;
-	if ((n = check_permission(r, e)) < 0 || (n = check_origin(r, e)) < 0 || (n = check_query(r, e)) < 0 ||
-	    (n = check_body(r, e)) < 0)
+	if ((n = check_permission(r, e)) < 0 || (n = check_origin(r, e)) < 0 || (n = check_frozen(r, e)) < 0 ||
+	    (n = check_query(r, e)) < 0 || (n = check_body(r, e)) < 0)
 		return n;
 	return parse_prefer(r, e);
 }

@@ -19,6 +19,7 @@ enum route_flag {
 	ROUTE_NO_CONTENT = 1 << 9,	/* 204 */
 	ROUTE_CREATED   = 1 << 10,	/* 201 with Location */
 	ROUTE_STORED    = 1 << 11,	/* the body is what another answer of ours gave: read-only rows and all */
+	ROUTE_PASSING   = 1 << 12,	/* no GET, and changes nothing that is kept: taken on a read-only home, too */
 };
 
 struct route_query { const char *name, *type, *help; };	/* type: string, integer, boolean */

@@ -373,7 +373,7 @@ static void finish(struct task *t)
 
 struct beginning {
 	struct task *t;
-	struct req *r;
+	bool own;			/* croftd's: nobody is told of its failure but by the log */
 	char *args;
 	int (*work)(struct change *, struct db_tx *, struct err *);
 	void (*apply)(struct change *);
@@ -437,7 +437,7 @@ static void begin_fini(struct change *ch, const struct err *e)
 		b->fini(ch, e);
 	if (e && r)
 		req_fail(r, e);
-	else if (e && (known || !vm))
+	else if (e && b->own && (known || !vm))
 		log_warn("a task of croftd's own on %s has not begun: %s", vm ? vm->name : "the host", e->msg);
 	if (!e) {
 		if (r)
@@ -478,6 +478,7 @@ void task_begin(struct croft *c, struct req *r, struct change *ch, const struct 
 	b->apply = ch->apply;
 	b->fini = ch->fini;
 	b->arg = ch->arg;
+	b->own = !r;
 	if (vm)
 		note_end(vm, args);
 	b->args = json_dumps(args, JSON_COMPACT);
@@ -621,6 +622,9 @@ int tasks_recover(struct croft *c, struct err *e)
 	struct task *t;
 	int r = db_now(c->db, &l.job, load_work, e);
 
+	/* A task that cannot be saved does not go on; its row says where it stands. */
+	if (c->frozen.code)
+		return r;
 	/* When the host ends only what saves a guest's memory goes on: the rest is for the next croftd. */
 	for (size_t i = 0; r == 0 && (t = map_next(c->tasks->open, &i, NULL)); )
 		if (!c->draining || strcmp(t->kind->name, "vm.suspend") == 0)

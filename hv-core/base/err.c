@@ -117,6 +117,13 @@ int fail_errno(struct err *e, int no, const char *fmt, ...)
 	return ret;
 }
 
+int fail_as(struct err *e, const struct err *why)
+{
+	if (e)
+		*e = *why;
+	return -table[known(why->code) ? why->code : ERR_INTERNAL].no;
+}
+
 int err_hint(struct err *e, const char *fmt, ...)
 {
 	va_list ap;

@@ -54,6 +54,8 @@ int fail_at(struct err *e, const char *pointer, const char *fmt, ...) __attribut
 /* Same, for a system call that failed with errno @no (positive or negative): the code is chosen by errno
  * (ENOSPC -> no-space, ENOENT -> not-found, ... else internal) and strerror is appended: "open x: No such file". */
 int fail_errno(struct err *e, int no, const char *fmt, ...) __attribute__((format(printf, 3, 4), cold));
+/* Same, with all that @why says. */
+int fail_as(struct err *e, const struct err *why);
 /* Add the way out to a filled error. Returns the code's -errno again. */
 int err_hint(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3), cold));
 

@@ -90,6 +90,13 @@ static int make_dir(const char *path, mode_t mode)
 	return parent < 0 ? parent : file_sync_dir(parent);
 }
 
+int file_try(const char *path)
+{
+	AUTO_CLOSE int fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : 0;
+}
+
 int file_mkdirs(const char *path, mode_t mode)
 {
 	char part[PATH_MAX];

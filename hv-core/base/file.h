@@ -19,6 +19,9 @@ int file_read_fd(int fd, size_t max, char **ret, size_t *ret_len);
  * only thing that a power loss can leave behind. */
 #define FILE_TEMP	".tmp-"
 int file_publish_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode);
+/* Could a file be made in the folder @path? 0, or -errno: EROFS also where ext4 has stopped after an error, which it tells
+ * nobody but who tries. Nothing is left of it. */
+int file_try(const char *path);
 int file_write_all(int fd, const void *p, size_t n);		/* retries short writes and EINTR */
 int file_sync_dir(int dirfd);
 /* Rename @from to @to without replacing: renameat2(RENAME_NOREPLACE), link+unlink where the file system lacks it. */

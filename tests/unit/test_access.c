@@ -25,7 +25,7 @@ static void open_it(void)
 
 	c = (struct croft){};
 	sd_event_new(&c.ev);
-	eq_int(db_open(c.ev, path, &c.db, &e), 0);
+	eq_int(db_open(c.ev, path, &c.frozen, &c.db, &e), 0);
 	eq_int(events_new(&c, &c.events, &e), 0);
 	eq_int(access_new(&c, &c.access, &e), 0);
 	c.auth_lane = lane_new(c.ev, "auth", 2, 64);
