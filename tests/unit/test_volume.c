@@ -346,6 +346,16 @@ TEST(a_disk_grows)
 	put("raw", "x", 1);
 	volume_grow(ds, "raw", MIB, on_answer, NULL);
 	eq_int(await(), ERR_INVALID);
+
+	/* QEMU's own lock, as a VM has it: bytes of the file that stand for what it does and what it lets others do */
+	int fd = open(in_home("d"), O_RDWR | O_CLOEXEC);
+	struct flock all = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200 };
+
+	eq_int(fcntl(fd, F_OFD_SETLK, &all), 0);
+	volume_grow(ds, "d", 4 * MIB, on_answer, NULL);
+	eq_int(await(), ERR_BUSY);
+	ok(strstr(last.msg, "in use"));
+	close(fd);
 	ds_stop();
 }
 
