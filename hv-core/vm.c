@@ -313,8 +313,16 @@ int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return end(vm, VM_WHY_SUSPENDED, done, arg, e);
 }
 
-void vm_saved(struct vm *vm)
+void vm_saved(struct vm *vm, int64_t saved_usec)
 {
+	struct vm_last last = { .when_usec = saved_usec, .exit_code = -1 };
+
+	/* Whoever ended the process, and whatever its run folder says of that: the guest had been put away before. */
+	if (vm->last && vm->last->why != VM_WHY_NEVER)
+		last = *vm->last;
+	last.why = VM_WHY_SUSPENDED;
+	if (vm->state == VM_OFF)
+		vm_set_last(vm, &last);
 	vm_saw(vm, VM_SAW_SAVED, NULL);
 }
 

@@ -116,6 +116,7 @@ class House:
             files = {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables, *memory}
             wait_for(f"{os.listdir(folder)} is {files}: the mirror follows", lambda: set(os.listdir(folder)) == files)  # noqa: B023
             assert bool(vm["status"]["saved"]) == bool(memory)
+            assert not memory or vm["status"]["last_end"]["why"] == "suspended", vm["status"]["last_end"]
         alive = [vm for vm in vms if vm["status"]["state"] not in ("off", "suspended")]
         assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
         assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
