@@ -12,6 +12,7 @@
 #include "mem.h"
 #include "place.h"
 #include "stores.h"
+#include "suspend.h"
 #include "vmfolder.h"
 #include "volume.h"
 
@@ -233,7 +234,7 @@ static void trimmed(void *arg, const struct err *e)
 	next(p);
 }
 
-static void locked(void *arg, int *fd, const struct err *e)
+static void no_memory(void *arg, const struct err *e)
 {
 	struct plan *p = arg;
 	struct dspath path;
@@ -244,7 +245,6 @@ static void locked(void *arg, int *fd, const struct err *e)
 		end(p, e);
 		return;
 	}
-	p->lock = TAKE_FD(*fd);
 	/* A memory that was saved goes with the store that it was saved with. */
 	if (p->spec->firmware != VM_FIRMWARE_UEFI || p->m->memory)
 		next(p);
@@ -252,6 +252,18 @@ static void locked(void *arg, int *fd, const struct err *e)
 		end(p, &err);
 	else
 		volume_trim_vars(p->ds, path.path, p->m->id, trimmed, p);
+}
+
+static void locked(void *arg, int *fd, const struct err *e)
+{
+	struct plan *p = arg;
+
+	if (e) {
+		end(p, e);
+	} else {
+		p->lock = TAKE_FD(*fd);
+		suspend_check(p->m, no_memory, p);
+	}
 }
 
 static void lock(struct plan *p)
