@@ -49,6 +49,20 @@ static void at_disk(struct err *e, const char *name)
 	}
 }
 
+/* The first that neither its config nor what runs of it has. */
+static char *free_name(const struct machine *m)
+{
+	char *name = NULL;
+
+	for (unsigned i = 0; !name; i++) {
+		name = xasprintf("disk%u", i);
+		if (field_vec_find(&m->spec.disks, sizeof(struct vm_disk), name) ||
+		    field_vec_find(&machine_built(m)->disks, sizeof(struct vm_disk), name))
+			free(TAKE(name));
+	}
+	return name;
+}
+
 static void api_add(struct req *r)
 {
 	struct vm_disk *in = r->in;
@@ -58,6 +72,8 @@ static void api_add(struct req *r)
 
 	if (!m)
 		return;
+	if (!in->name)
+		in->name = free_name(m);
 	machine_row_copy(m, &as);
 	fields_copy(&vm_disk_fields, in, field_vec_add(&as.spec.disks, sizeof *in));
 	if (field_vec_find(&m->spec.disks, sizeof *in, in->name)) {

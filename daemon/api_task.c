@@ -65,7 +65,7 @@ static void write_row(struct jw *w, const struct task_kind *k, unsigned step, do
 
 	row->step = under_way && k ? (char *)step_name(k, step) : NULL;
 	row->progress = row->state == TASK_DONE ? 100 : k ? progress(k, step, share) : 0;
-	row->cancellable = row->state == TASK_RUNNING && k && k->cancellable;
+	row->cancellable = row->state == TASK_RUNNING && k && task_kind_cancellable(k, step);
 	fields_encode(&task_fields, row, w, NULL);
 }
 

@@ -23,6 +23,7 @@ struct croft {
 	int home_fd, run_fd;		/* HOME and the run folder */
 	char *home, *run;		/* absolute */
 	struct err frozen;		/* the home is read-only: why nothing can be changed; code 0: it can be written */
+	char home_id[37];		/* a UUID of its own, for as long as its database lives */
 	char instance[37];		/* changes with each start: an older cursor of a list is no error, a ticket is */
 	int64_t started_usec;
 	bool stopping;

@@ -12,6 +12,7 @@
 #include "mem.h"
 #include "run.h"
 #include "task.h"
+#include "task_rows.h"
 
 static void say(const char *line)
 {
@@ -79,6 +80,12 @@ bool fault_at(const struct task *t, const char *where)
 	if (wanted("CROFT_DIE_AT", at))
 		kill(getpid(), SIGKILL);
 	obey(t, at);
+	if (wanted("CROFT_CANCEL_AT", at)) {
+		struct err e = {};
+		struct task *open = task_find(t->c, t->id);
+
+		say(!open || task_cancel(open, &e) < 0 ? "not cancelled" : "cancelled");
+	}
 	return wanted("CROFT_FAIL_AT", at);
 }
 #endif

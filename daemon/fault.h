@@ -3,6 +3,7 @@
  * ("vm.create:1:begin"; begin, end, undo, undone, finished):
  *	CROFT_FAULT_LOG=FILE	first the table of all steps, then every point that is passed
  *	CROFT_FAIL_AT=POINT	the step fails
+ *	CROFT_CANCEL_AT=POINT	the task is cancelled
  *	CROFT_DIE_AT=POINT	croftd is killed
  *	CROFT_KILL_ORDER=FILE	when the file says "front POINT" or "croft-vm POINT": it is removed, and the local front or
  *				the VM's croft-vm is killed; croftd goes on */

@@ -321,7 +321,7 @@ static void on_change(struct vm *vm, void *owner)
 	struct machine *m = owner;
 
 	if (vm_state(vm) == VM_OFF && m->memory) {
-		vm_saved(vm);		/* comes back here */
+		vm_saved(vm, m->memory->saved_usec);	/* comes back here */
 		return;
 	}
 	if (vm_state(vm) == VM_OFF && m->started) {
@@ -497,7 +497,7 @@ static void tell_lost(const struct inventory *inv)
 		struct vm_status st;
 
 		if (m->memory && m->vm && vm_state(m->vm) == VM_OFF)
-			vm_saved(m->vm);
+			vm_saved(m->vm, m->memory->saved_usec);
 		if (!m->was_on || !m->vm || m->memory || vm_state_alive(vm_state(m->vm)))
 			continue;
 		vm_status(m->vm, &st);

@@ -13,7 +13,9 @@
 
 struct task;
 
-/* The memory of a suspended VM, in the file memory.croft of its folder. While a row has it, the guest that it was saved
+#define MACHINE_MEMORY_FILE	"memory.croft"
+
+/* The memory of a suspended VM, in that file of its folder. While a row has it, the guest that it was saved
  * from has not run on: it is written after the save, and erased before the guest runs. */
 struct machine_memory {
 	uint64_t bytes;			/* 0: a simulated one's */

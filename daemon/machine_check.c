@@ -55,27 +55,41 @@ static int check_paths(const struct machine *m, struct err *e)
 	return r;
 }
 
-static size_t count_forwards(const struct machine *m)
+static size_t count_forwards(const struct vm_spec *s)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < m->spec.nics.n; i++)
-		n += VM_NICS(&m->spec)[i].forwards.n;
+	for (size_t i = 0; i < s->nics.n; i++)
+		n += VM_NICS(s)[i].forwards.n;
 	return n;
 }
 
-static size_t add_forwards(const struct machine *m, struct forward *out)
+static size_t add_forwards(const char *vm, const struct vm_spec *s, struct forward *out)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < m->spec.nics.n; i++)
-		for (size_t k = 0; k < VM_NICS(&m->spec)[i].forwards.n; k++) {
-			const struct vm_forward *f = &VM_FORWARDS(&VM_NICS(&m->spec)[i])[k];
+	for (size_t i = 0; i < s->nics.n; i++)
+		for (size_t k = 0; k < VM_NICS(s)[i].forwards.n; k++) {
+			const struct vm_forward *f = &VM_FORWARDS(&VM_NICS(s)[i])[k];
 
-			out[n++] = (struct forward){ .vm = m->name, .protocol = f->protocol, .address = f->host_address,
+			out[n++] = (struct forward){ .vm = vm, .protocol = f->protocol, .address = f->host_address,
 						     .port = (uint16_t)f->host_port };
 		}
 	return n;
+}
+
+/* Those that are wanted of it, and those that it has: what runs, or is suspended and goes on as it was, has them still. */
+static size_t count_taken(const struct machine *m)
+{
+	return count_forwards(&m->spec) + count_forwards(machine_built(m));
+}
+
+static size_t add_taken(const struct machine *m, struct forward *out)
+{
+	const struct vm_spec *built = machine_built(m);
+	size_t n = add_forwards(m->name, &m->spec, out);
+
+	return n + (built != &m->spec ? add_forwards(m->name, built, out + n) : 0);
 }
 
 /* Ports of the host are given out once. Most VMs have none, and then nobody else's are looked at. @more: VMs that are
@@ -84,22 +98,22 @@ static int check_forwards(const struct machine *as, const struct machine *self, 
 			  struct err *e)
 {
 	const struct inventory *inv = as->c->inv;
-	size_t wanted = count_forwards(as), all = 0, taken = 0;
+	size_t wanted = count_forwards(&as->spec), all = 0, taken = 0;
 
 	if (!wanted)
 		return 0;
 	for (size_t i = 0; i < inventory_len(inv); i++)
-		all += count_forwards(inventory_at(inv, i));
+		all += count_taken(inventory_at(inv, i));
 	for (size_t i = 0; i < nmore; i++)
-		all += more[i] ? count_forwards(more[i]) : 0;
+		all += more[i] ? count_taken(more[i]) : 0;
 	AUTO_FREE struct forward *want = xcalloc(wanted, sizeof *want), *have = xcalloc(all + 1, sizeof *have);
 
-	add_forwards(as, want);
+	add_forwards(as->name, &as->spec, want);
 	for (size_t i = 0; i < inventory_len(inv); i++)
 		if (inventory_at(inv, i) != self)
-			taken += add_forwards(inventory_at(inv, i), have + taken);
+			taken += add_taken(inventory_at(inv, i), have + taken);
 	for (size_t i = 0; i < nmore; i++)
-		taken += more[i] ? add_forwards(more[i], have + taken) : 0;
+		taken += more[i] ? add_taken(more[i], have + taken) : 0;
 	return forwards_conflict(want, wanted, have, taken, e);
 }
 

@@ -6,12 +6,15 @@
 #include "file.h"
 #include "firmware.h"
 #include "image.h"
+#include "log.h"
 #include "machine_check.h"
 #include "machine_plan.h"
 #include "mem.h"
 #include "place.h"
 #include "stores.h"
+#include "suspend.h"
 #include "vmfolder.h"
+#include "volume.h"
 
 #define KERNEL_MAX	(512ull << 20)
 
@@ -22,7 +25,7 @@ struct plan {
 	const struct vm_spec *spec;	/* as it is wanted; of a suspended VM as it was started */
 	struct vm_launch *l;
 	size_t at;			/* index of the descriptor that is being made */
-	int fd;
+	int fd, lock;			/* lock: the folder's, from before anything in it is opened */
 	uint64_t vars_cluster_bytes;
 	struct datastore *ds;
 	void (*done)(void *arg, struct vm_launch *l, const struct err *e);
@@ -39,6 +42,7 @@ static void end(struct plan *p, const struct err *e)
 		vm_launch_free(TAKE(l));
 	p->done(p->arg, l, e);
 	close_at(&p->fd);
+	close_at(&p->lock);
 	free(p);
 }
 
@@ -204,18 +208,75 @@ static void next(struct plan *p)
 	const struct argv_fd *f = &a->fds[p->at];
 	const char *text = path_of(p, f, vars);
 
-	if (f->what == ARGV_FD_FW_CODE) {
+	if (f->what == ARGV_FD_FOLDER) {
+		p->l->fds[p->at++] = TAKE_FD(p->lock);
+		next(p);
+	} else if (f->what == ARGV_FD_FW_CODE) {
 		firmware_open(p->m->c->firmware, p->m->c->host.firmware.code, opened_whole, p);
 	} else if (!text) {
 		fail(&e, ERR_INTERNAL, "%s has no file for %s", p->m->name, f->name ?: "its kernel");
 		end(p, &e);
 	} else if (stores_path(p->m->c, text, &p->ds, &path, &e) < 0) {
 		end(p, &e);
-	} else if (f->what == ARGV_FD_FOLDER) {
-		vmfolder_lock(p->ds, path.path, p->m->id, opened_whole, p);
 	} else {
 		datastore_open_file(p->ds, path.path, f->writable ? O_RDWR : O_RDONLY, opened, p);
 	}
+}
+
+/* ---- first the lock, then what has to be made ready in the folder */
+
+static void trimmed(void *arg, const struct err *e)
+{
+	struct plan *p = arg;
+
+	if (e)
+		log_warn("the UEFI variables of %s are not made small: %s", p->m->name, e->msg);
+	next(p);
+}
+
+static void no_memory(void *arg, const struct err *e)
+{
+	struct plan *p = arg;
+	struct dspath path;
+	struct err err = {};
+	char vars[DSPATH_TEXT];
+
+	if (e) {
+		end(p, e);
+		return;
+	}
+	/* A memory that was saved goes with the store that it was saved with. */
+	if (p->spec->firmware != VM_FIRMWARE_UEFI || p->m->memory)
+		next(p);
+	else if (stores_path(p->m->c, path_of(p, &(struct argv_fd){ .what = ARGV_FD_FW_VARS }, vars), &p->ds, &path, &err) < 0)
+		end(p, &err);
+	else
+		volume_trim_vars(p->ds, path.path, p->m->id, trimmed, p);
+}
+
+static void locked(void *arg, int *fd, const struct err *e)
+{
+	struct plan *p = arg;
+
+	if (e) {
+		end(p, e);
+	} else {
+		p->lock = TAKE_FD(*fd);
+		suspend_check(p->m, no_memory, p);
+	}
+}
+
+static void lock(struct plan *p)
+{
+	struct dspath path;
+	struct err e = {};
+
+	if (!p->m->folder || !*p->m->folder)
+		next(p);
+	else if (stores_path(p->m->c, p->m->folder, &p->ds, &path, &e) < 0)
+		end(p, &e);
+	else
+		vmfolder_lock(p->ds, path.path, p->m->id, locked, p);
 }
 
 static void begin(void *arg)
@@ -237,7 +298,7 @@ static void begin(void *arg)
 	vm_place(p->spec, &m->c->host, &place);
 	p->l->cpus = place.cpus;
 	p->l->kvm = vm_spec_accel(p->spec, &m->c->host) == VM_ACCEL_KVM;
-	next(p);
+	lock(p);
 }
 
 void machine_plan(struct machine *m, void (*done)(void *arg, struct vm_launch *l, const struct err *e), void *arg)
@@ -247,7 +308,7 @@ void machine_plan(struct machine *m, void (*done)(void *arg, struct vm_launch *l
 	p->m = m;
 	p->as = started_with(m, m->memory ? m->memory->boot_bytes : 0);
 	p->spec = &p->as;
-	p->fd = -1;
+	p->fd = p->lock = -1;
 	p->l = xnew(vm_launch);
 	p->done = done;
 	p->arg = arg;

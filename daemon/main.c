@@ -157,8 +157,10 @@ static int open_state(struct croft *c, struct err *e)
 	c->firmware = firmware_new(c->ev);
 	if (r == 0)
 		r = settings_uids(c, e);
-	if (r == 0)
+	if (r == 0) {
 		settings_accounts(c);
+		settings_home(c);
+	}
 	if (r == 0)
 		r = host_cache_load(c, e);
 	if (r == 0)

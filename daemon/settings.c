@@ -152,6 +152,19 @@ int settings_get(struct croft *c, const char *key, char out[64], struct err *e)
 	return r;
 }
 
+void settings_home(struct croft *c)
+{
+	char found[64];
+	uint8_t uuid[16];
+	struct err e = {};
+
+	text_uuid_random(c->home_id);
+	if (settings_get(c, "home_id", found, &e) == 0 && text_uuid(found, uuid) == 0)
+		text_uuid_format(uuid, c->home_id);
+	else
+		settings_set(c, "home_id", c->home_id);
+}
+
 static int set_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct setting *s = (struct setting *)j;

@@ -5,6 +5,8 @@
 
 /* The range of numeric uids of this home: chosen at first start so that two homes side by side do not share one. */
 int settings_uids(struct croft *c, struct err *e);
+/* The home's own UUID, drawn at first start. One that cannot be kept now is another one at the next start. */
+void settings_home(struct croft *c);
 /* Who croft-front and croft-vm become. After settings_uids. */
 void settings_accounts(struct croft *c);
 /* "" when there is none. */

@@ -14,15 +14,13 @@
 #include "tasks_vm.h"
 #include "text.h"
 
-#define FILE_NAME	"memory.croft"
-
 static void step_done(void *arg, const struct err *e) { task_step_end(arg, e); }
 static bool is_alive(const struct task *t) { return vm_state_alive(vm_state(t->vm->vm)); }
 static bool is_sim(const struct task *t) { return t->vm->spec.engine == VM_ENGINE_SIM; }
 
 static int file_of(const struct machine *m, struct datastore **ds, struct dspath *p, struct err *e)
 {
-	AUTO_FREE char *text = xasprintf("%s/" FILE_NAME, m->folder);
+	AUTO_FREE char *text = xasprintf("%s/" MACHINE_MEMORY_FILE, m->folder);
 
 	return stores_path(m->c, text, ds, p, e);
 }
@@ -57,7 +55,7 @@ static void row_apply(struct change *ch)
 	m->memory = TAKE(rc->memory);
 	machine_changed(m);
 	if (m->memory && vm_state(m->vm) == VM_OFF)
-		vm_saved(m->vm);	/* QEMU was faster */
+		vm_saved(m->vm, m->memory->saved_usec);	/* QEMU was faster */
 }
 
 static void row_fini(struct change *ch, const struct err *e)
@@ -100,7 +98,7 @@ void suspend_forget(struct machine *m, void (*done)(void *arg, const struct err 
 	row_write(m, NULL, done, arg);
 }
 
-void suspend_remove(struct machine *m, void (*done)(void *arg, const struct err *e), void *arg)
+void suspend_remove(struct machine *m, bool anyones, void (*done)(void *arg, const struct err *e), void *arg)
 {
 	struct datastore *ds;
 	struct dspath p;
@@ -111,7 +109,41 @@ void suspend_remove(struct machine *m, void (*done)(void *arg, const struct err 
 	else if (file_of(m, &ds, &p, &e) < 0)
 		done(arg, &e);
 	else
-		memfile_remove(ds, p.path, done, arg);
+		memfile_remove(ds, p.path, anyones ? NULL : m->c->home_id, done, arg);
+}
+
+struct checking { struct machine *m; void (*done)(void *arg, const struct err *e); void *arg; };
+
+static void checked(void *arg, const struct err *e)
+{
+	struct checking *ck = arg;
+	struct machine *m = ck->m;
+	struct err err = {};
+
+	if (e && e->code == ERR_STATE) {
+		fail(&err, ERR_STATE, "%s is suspended by another Croft that has its datastore, too: its memory is in %s/" MACHINE_MEMORY_FILE
+		     ", and would be lost", m->name, m->folder);
+		err_hint(&err, "start it there, and it goes on; or lose the memory: vmctl file rm '%s/" MACHINE_MEMORY_FILE "'", m->folder);
+		e = &err;
+	}
+	ck->done(ck->arg, e);
+	free(ck);
+}
+
+void suspend_check(struct machine *m, void (*done)(void *arg, const struct err *e), void *arg)
+{
+	struct checking *ck = xnew(checking);
+	struct datastore *ds;
+	struct dspath p;
+	struct err e = {};
+
+	*ck = (struct checking){ m, done, arg };
+	if (m->memory)
+		checked(ck, NULL);
+	else if (file_of(m, &ds, &p, &e) < 0)
+		checked(ck, &e);
+	else
+		memfile_check(ds, p.path, m->c->home_id, checked, ck);
 }
 
 /* ---- suspend: save, record, end QEMU */
@@ -219,7 +251,7 @@ static void save_resumed(void *arg, const struct err *e)
 
 	if (e)
 		log_warn("%s stands still since it could not be suspended: %s", t->vm->name, e->msg);
-	suspend_remove(t->vm, save_removed, t);
+	suspend_remove(t->vm, false, save_removed, t);
 }
 
 /* From here on it may run: nothing that was saved can come back. */
@@ -309,7 +341,7 @@ static void record_run(struct task *t)
 	} else if (file_of(t->vm, &ds, &p, &e) < 0) {
 		task_step_end(t, &e);
 	} else {
-		memfile_publish(ds, p.path, published, t);
+		memfile_publish(ds, p.path, t->c->home_id, published, t);
 	}
 }
 
@@ -524,11 +556,11 @@ static void removed(void *arg, const struct err *e)
 	struct task *t = arg;
 
 	if (e)
-		log_warn("the file " FILE_NAME " of %s stays: %s", t->vm->name, e->msg);
+		log_warn("the file " MACHINE_MEMORY_FILE " of %s stays: %s", t->vm->name, e->msg);
 	task_step_end(t, NULL);
 }
 
-static void remove_run(struct task *t) { suspend_remove(t->vm, removed, t); }
+static void remove_run(struct task *t) { suspend_remove(t->vm, false, removed, t); }
 
 static const struct step wake_steps[] = {
 	{ "load the guest's memory", wake_run, NULL, 9, STEP_REDO },

@@ -666,11 +666,20 @@ size_t tasks_open(const struct croft *c) { return map_len(c->tasks->open); }
 bool task_ending(const struct task *t) { return !t->stuck && t->finished_usec; }
 bool task_soon(const struct task *t) { return task_ending(t) || (!t->stuck && !t->id); }
 
+bool task_kind_cancellable(const struct task_kind *k, unsigned step)
+{
+	for (unsigned i = 0; i <= step && k->steps[i].name; i++)
+		if (k->steps[i].final)
+			return false;
+	return k->cancellable;
+}
+
 /* A cancel comes between two steps, or into one that knows how. */
 int task_cancel(struct task *t, struct err *e)
 {
-	if (!t->kind->cancellable) {
-		fail(e, ERR_STATE, "the task %llu (%s) cannot be cancelled", (unsigned long long)t->id, t->kind->name);
+	if (!task_kind_cancellable(t->kind, t->step)) {
+		fail(e, ERR_STATE, "the task %llu (%s) cannot be cancelled%s%s", (unsigned long long)t->id, t->kind->name,
+		     t->kind->cancellable ? " any more: it has come to: " : "", t->kind->cancellable ? step_of(t)->name : "");
 		return err_hint(e, "wait for its end: GET /api/v1/tasks/%llu with Prefer: wait=60", (unsigned long long)t->id);
 	}
 	if (t->state != TASK_RUNNING) {

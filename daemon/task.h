@@ -18,6 +18,7 @@ struct step {
 	unsigned weight;		/* share of the progress */
 	enum step_recovery recovery;
 	bool (*needed)(const struct task *t);	/* NULL: always; one that isn't is passed over, undo and all */
+	bool final;			/* from its beginning on a cancel is refused: others act on what it has done */
 };
 struct task_kind {
 	const char *name;		/* "vm.create" */
@@ -35,6 +36,7 @@ struct task_kind {
 };
 extern const struct task_kind *const task_kinds[];	/* NULL-terminated; tasks_vm.c */
 const struct task_kind *task_kind_named(const char *name);	/* NULL: there is none */
+bool task_kind_cancellable(const struct task_kind *k, unsigned step);	/* in that step */
 
 #define TASK_STATES(X) X(RUNNING, "running") X(UNDOING, "undoing") X(DONE, "done") X(FAILED, "failed") \
 	X(CANCELLED, "cancelled") X(INTERRUPTED, "interrupted")

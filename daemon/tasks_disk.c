@@ -20,6 +20,19 @@ static struct vm_disk *disk_in(const struct vm_spec *s, const struct task *t)
 	return field_vec_find(&s->disks, sizeof(struct vm_disk), arg_text(t, "name"));
 }
 
+static bool runs(const struct task *t) { return t->vm->vm && vm_state_alive(vm_state(t->vm->vm)); }
+
+/* As the guest that runs has it. */
+static const struct vm_disk *disk_now(const struct task *t) { return disk_in(t->vm->started ?: &t->vm->spec, t); }
+
+/* The runner is busy, or will be when the VM that croftd has found running, or is starting, has come so far. */
+static bool at_work(const struct task *t)
+{
+	enum vm_state s = t->vm->vm ? vm_state(t->vm->vm) : VM_OFF;
+
+	return machine_hot_busy(t->vm) || s == VM_ATTACHING || s == VM_STARTING;
+}
+
 /* The disk as the request said it, or as it was. */
 static int disk_arg(const struct task *t, struct vm_disk *ret, struct err *e)
 {
@@ -119,16 +132,28 @@ static void make_run(struct task *t)
 		task_step_end(t, &e);
 }
 
-static void make_undo(struct task *t)
+/* What the guest may have, or be given right now, is not deleted: rather a file too many. */
+static void make_undo_changed(struct task *t)
 {
 	struct datastore *ds;
 	struct dspath p;
 	struct err e = {};
 
-	if (place(t, NULL, &ds, &p, &e) < 0)
+	if (at_work(t))
+		return;
+	t->vm_changed = NULL;
+	if (runs(t) && disk_now(t))
+		fail(&e, ERR_BUSY, "the guest %s has the disk %s: its file stays", t->vm->name, arg_text(t, "name"));
+	if (e.code || place(t, NULL, &ds, &p, &e) < 0)
 		task_step_end(t, &e);
 	else
 		volume_undo(ds, p.path, arg_text(t, "id"), step_done, t);
+}
+
+static void make_undo(struct task *t)
+{
+	t->vm_changed = make_undo_changed;
+	make_undo_changed(t);
 }
 
 /* ---- the row */
@@ -182,26 +207,11 @@ static void put_back(struct task *t) { put_disk(t, false); }
 
 /* ---- what runs: it follows the row by itself, and a task only waits for that */
 
-static bool runs(const struct task *t) { return t->vm->vm && vm_state_alive(vm_state(t->vm->vm)); }
-
-static const struct vm_disk *disk_now(const struct task *t)
-{
-	return disk_in(t->vm->started ?: &t->vm->spec, t);
-}
-
 static const struct hot_reason *why_not(const struct task *t, const char *row)
 {
 	AUTO_FREE char *pointer = xasprintf("/disks/%s%s", arg_text(t, "name"), row);
 
 	return machine_hot_reason(t->vm, pointer);
-}
-
-/* The runner is busy, or will be when the VM that croftd has found running, or is starting, has come so far. */
-static bool at_work(const struct task *t)
-{
-	enum vm_state s = t->vm->vm ? vm_state(t->vm->vm) : VM_OFF;
-
-	return machine_hot_busy(t->vm) || s == VM_ATTACHING || s == VM_STARTING;
 }
 
 /* Plugged in or pending, with its reason in the VM: the VM has the disk either way. */
@@ -220,7 +230,7 @@ static void plug_run(struct task *t)
 
 static const struct step add_steps[] = {
 	{ "make the disk", make_run, make_undo, 20, STEP_REDO, is_real },
-	{ "write it down", put_new, take_disk, 1, STEP_REDO },
+	{ "write it down", put_new, take_disk, 1, STEP_REDO, .final = true },	/* what runs follows the row at once */
 	{ "plug it in", plug_run, NULL, 2, STEP_REDO, runs },
 	{}
 };

@@ -412,7 +412,7 @@ static void run_clear(struct task *t)
 	lane_run(stores_at(t->c, 0)->ds->lane, &cl->job, clear_work, clear_done);
 }
 
-static void memory_delete(struct task *t) { suspend_remove(t->vm, step_done, t); }
+static void memory_delete(struct task *t) { suspend_remove(t->vm, true, step_done, t); }
 
 static const struct step delete_steps[] = {
 	{ "clear the run folder", run_clear, NULL, 1, STEP_REDO, is_real },

@@ -99,24 +99,31 @@ static const struct field limits_rows[] = {
 static const struct fields limits_fields = { "VmLimits", sizeof(struct vm_limits), limits_rows, "What a disk may do a second" };
 
 #define O(member) offsetof(struct vm_disk, member)
+#define DISK_ROWS \
+	{ "path", F_STR, O(path), FIELD_CREATE_ONLY, STORE_RULE, \
+	  .help = "Image file; one is made in the VM's folder when it is left out" }, \
+	{ "source", F_STR, O(source), FIELD_CREATE_ONLY, STORE_RULE, .help = "Image that is copied at creation" }, \
+	{ "size_bytes", F_U64, O(size_bytes), FIELD_CREATE_ONLY, .max = 16 * TIB, .multiple = 512, \
+	  .help = "Capacity that the guest sees; 0: as large as its source" }, \
+	{ "format", F_ENUM, O(format), FIELD_CREATE_ONLY, .names = format_names, .def = "\"qcow2\"", \
+	  .help = "Format of the image file; never guessed" }, \
+	{ "bus", F_ENUM, O(bus), .names = bus_names, .def = "\"virtio\"", .help = "How the guest sees the disk" }, \
+	{ "read_only", F_BOOL, O(read_only), .help = "The guest can't write" }, \
+	{ "limits", F_OBJECT, O(limits), .sub = &limits_fields, .help = "What it may do a second" }, \
+	BOOT_ORDER(vm_disk), SLOT(vm_disk)
 static const struct field disk_rows[] = {
 	{ "name", F_STR, O(name), FIELD_REQUIRED, NAME_RULE, .help = "Name of the disk within its VM" },
-	{ "path", F_STR, O(path), FIELD_CREATE_ONLY, STORE_RULE,
-	  .help = "Image file; one is made in the VM's folder when it is left out" },
-	{ "source", F_STR, O(source), FIELD_CREATE_ONLY, STORE_RULE, .help = "Image that is copied at creation" },
-	{ "size_bytes", F_U64, O(size_bytes), FIELD_CREATE_ONLY, .max = 16 * TIB, .multiple = 512,
-	  .help = "Capacity that the guest sees; 0: as large as its source" },
-	{ "format", F_ENUM, O(format), FIELD_CREATE_ONLY, .names = format_names, .def = "\"qcow2\"",
-	  .help = "Format of the image file; never guessed" },
-	{ "bus", F_ENUM, O(bus), .names = bus_names, .def = "\"virtio\"", .help = "How the guest sees the disk" },
-	{ "read_only", F_BOOL, O(read_only), .help = "The guest can't write" },
-	{ "limits", F_OBJECT, O(limits), .sub = &limits_fields, .help = "What it may do a second" },
-	BOOT_ORDER(vm_disk), SLOT(vm_disk), {}
+	DISK_ROWS, {}
 };
+static const struct field disk_new_rows[] = {
+	{ "name", F_STR, O(name), 0, NAME_RULE, .help = "Name of the disk within its VM; disk0, disk1, ... when it is left out" },
+	DISK_ROWS, {}
+};
+#undef DISK_ROWS
 #undef O
 const struct fields vm_disk_fields = { "VmDisk", sizeof(struct vm_disk), disk_rows, "A disk of a VM" };
 /* The same by itself, where no map has its name. */
-const struct fields vm_disk_new_fields = { "VmDiskCreate", sizeof(struct vm_disk), disk_rows, "A disk that a VM gets" };
+const struct fields vm_disk_new_fields = { "VmDiskCreate", sizeof(struct vm_disk), disk_new_rows, "A disk that a VM gets" };
 
 #define O(member) offsetof(struct vm_cdrom, member)
 static const struct field cdrom_rows[] = {

@@ -313,8 +313,16 @@ int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return end(vm, VM_WHY_SUSPENDED, done, arg, e);
 }
 
-void vm_saved(struct vm *vm)
+void vm_saved(struct vm *vm, int64_t saved_usec)
 {
+	struct vm_last last = { .when_usec = saved_usec, .exit_code = -1 };
+
+	/* Whoever ended the process, and whatever its run folder says of that: the guest had been put away before. */
+	if (vm->last && vm->last->why != VM_WHY_NEVER)
+		last = *vm->last;
+	last.why = VM_WHY_SUSPENDED;
+	if (vm->state == VM_OFF)
+		vm_set_last(vm, &last);
 	vm_saw(vm, VM_SAW_SAVED, NULL);
 }
 
@@ -374,6 +382,9 @@ static void say_ended(struct vm_op *op)
 	if (!op->err.code && strstr(words, "lock") && strstr(words, "ailed to get")) {
 		fail(&op->err, ERR_BUSY, "VM \"%s\" %s: something else has opened one of its disks (%s)", vm->name, how, words);
 		err_hint(&op->err, "a disk belongs to one VM; shut the other one down");
+	} else if (!op->err.code && strstr(words, "host forwarding rule")) {
+		fail(&op->err, ERR_BUSY, "VM \"%s\" %s: a port of this host that leads to it is in use (%s)", vm->name, how, words);
+		err_hint(&op->err, "ss -lntup shows what has the port: end that, and start the VM again");
 	} else if (!op->err.code && strstr(words, "No space left")) {
 		fail(&op->err, ERR_NO_SPACE, "VM \"%s\" %s: a disk of this host is full (%s)", vm->name, how, words);
 	} else if (!op->err.code) {

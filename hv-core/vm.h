@@ -220,7 +220,7 @@ struct vm_saver {
 int vm_suspend(struct vm *vm, int fd, const struct vm_saver *saver, vm_done done, void *arg, struct err *e);
 void vm_suspend_cancel(struct vm *vm);	/* it ends with ERR_CANCELLED, soon; fine when nothing is being saved */
 int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: QEMU is gone */
-void vm_saved(struct vm *vm);		/* its memory stands on disk: one that is off is suspended */
+void vm_saved(struct vm *vm, int64_t saved_usec);	/* its memory stands on disk: one that is off is suspended */
 int vm_discard(struct vm *vm, struct err *e);	/* its memory is gone: it is off, at once */
 
 /* What QEMU says of its user-mode network (usernet.h). @text is NULL on failure, and borrowed; done is called exactly once

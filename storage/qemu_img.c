@@ -85,9 +85,10 @@ static void on_ended(void *arg, int wstatus, const char *err_text)
 		q->ended(q->arg, NULL);
 		return;
 	}
-	if (strstr(words, "lock"))
-		fail(&err, ERR_BUSY, "the disk is in use: %s", words);
-	else if (strstr(words, "No space left"))
+	if (strstr(err_text, "\" lock")) {	/* Failed to get "write" lock; the line after that names a descriptor of ours */
+		fail(&err, ERR_BUSY, "the disk is in use: another process has it open");
+		err_hint(&err, "shut down the VM whose disk it is, or end the program that has it open");
+	} else if (strstr(words, "No space left"))
 		fail(&err, ERR_NO_SPACE, "no space is left on the datastore");
 	else if (WIFEXITED(wstatus))
 		fail(&err, ERR_INTERNAL, "qemu-img failed: %s", *words ? words : "without a word");

@@ -208,7 +208,8 @@ static int remove_marks(struct vmjob *v, struct err *e)
 		return r;
 	}
 	if ((unlinkat(folder, VMFOLDER_DESCRIPTOR, 0) < 0 && errno != ENOENT) ||
-	    (unlinkat(folder, FILE_TEMP VMFOLDER_DESCRIPTOR, 0) < 0 && errno != ENOENT) || file_sync_dir(folder) < 0)
+	    (unlinkat(folder, FILE_TEMP VMFOLDER_DESCRIPTOR, 0) < 0 && errno != ENOENT) ||
+	    (unlinkat(folder, v->made, 0) < 0 && errno != ENOENT && errno != EISDIR) || file_sync_dir(folder) < 0)
 		return dsjob_fail(e, errno, "delete the descriptor in", v->j.path);
 	/* The mark last: without it a folder that the power left behind would be nobody's. */
 	if (unlinkat(folder, OWNER, 0) < 0 && errno != ENOENT)

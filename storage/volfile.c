@@ -63,7 +63,7 @@ int volfile_temp(const struct dsjob *j, const char *id, struct err *e)
 	return r < 0 ? dsjob_fail(e, r, "make", j->path) : r;
 }
 
-int volfile_publish(const struct dsjob *j, const char *id, int fd, struct err *e)
+static int publish(const struct dsjob *j, const char *id, int fd, bool over, struct err *e)
 {
 	AUTO_CLOSE int folder = -1;
 	char temp[64];
@@ -76,11 +76,17 @@ int volfile_publish(const struct dsjob *j, const char *id, int fd, struct err *e
 	temp_name(id, temp);
 	if (fsync(fd) < 0)
 		return dsjob_fail(e, errno, "make durable", j->path);
-	r = file_rename_new(folder, temp, name);
+	if (over)
+		r = renameat(folder, temp, folder, name) < 0 ? -errno : 0;
+	else
+		r = file_rename_new(folder, temp, name);
 	if (!r)
 		r = file_sync_dir(folder);
 	return r < 0 ? dsjob_fail(e, r, "make", j->path) : 0;
 }
+
+int volfile_publish(const struct dsjob *j, const char *id, int fd, struct err *e) { return publish(j, id, fd, false, e); }
+int volfile_replace(const struct dsjob *j, const char *id, int fd, struct err *e) { return publish(j, id, fd, true, e); }
 
 int volfile_discard(const struct dsjob *j, const char *id, struct err *e)
 {

@@ -11,7 +11,6 @@
 #include "volume.h"
 
 #define GROW_DEADLINE_USEC	(600 * 1000000ull)
-#define VARS_BYTES		(3 * 256 * 1024ull)	/* AAVMF's: variables, log of writes, spare: a block of flash each */
 
 struct volume_job {
 	struct dsjob j;
@@ -42,7 +41,7 @@ static int write_new(struct volume_job *v, int content, struct err *e)
 	fd = r;
 	if (content >= 0) {
 		n.fine = true;
-		n.held_bytes = VARS_BYTES;
+		n.held_bytes = VOLFILE_VARS_BYTES;
 	}
 	r = qcow2_write(fd, &n, e);
 	if (!r)

@@ -21,6 +21,11 @@ void volume_create(struct datastore *ds, const struct volume_new *v, storage_don
  * lost with it when the VM is powered off. */
 void volume_create_vars(struct datastore *ds, const struct volume_new *v, const char *host_file,
 			storage_done done, void *arg);
+/* A store with other clusters, or with more than a few MiB on disk (after a suspend QEMU writes the whole bank back, zeros
+ * and all), is written anew as the one above makes it, under a temporary name with @id, and replaced: it is the old one or
+ * the new one, whatever happens. Another one is left as it is, and a success. Nobody may have it open: the caller holds
+ * the lock of its folder. */
+void volume_trim_vars(struct datastore *ds, const char *path, const char *id, storage_done done, void *arg);
 
 struct volume_copy;
 struct volume_source {

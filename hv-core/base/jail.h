@@ -1,5 +1,5 @@
 /* jail.h: for a program that is fed with bytes of strangers (qemu-img and an image): it reads programs and libraries and
- * uses the descriptors that it was given, by /proc/self/fd too; it opens nothing else, has no network, no System V IPC,
+ * uses the descriptors that it was given, by /proc/self/fd too; it opens nothing else but /dev/null, has no network, no System V IPC,
  * and no capability but CAP_DAC_OVERRIDE (for the very files that it was given). By Landlock, landlock(7); where the
  * kernel lacks it, the rest still holds. */
 #pragma once

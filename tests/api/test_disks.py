@@ -294,3 +294,15 @@ def test_a_datastore_that_is_full(small):
     for upload in api.items("/uploads"):
         assert api.request("DELETE", f"/uploads/{upload['id']}").status == 204
     assert api.get("/datastores/local")["status"]["free_bytes"] > 10 * MIB
+
+
+def test_a_disk_without_a_name_gets_the_next_one(api, name):
+    api.post("/vms", {"name": name, "config": tiny.config(disks={"disk1": {"size_bytes": MIB}})})
+    for expected in (["disk0"], ["disk0", "disk2"]):
+        vm = api.post(f"/vms/{name}/disks", {"size_bytes": MIB})
+        assert sorted(vm["config"]["disks"]) == sorted(["disk1", *expected])
+    assert vm["config"]["disks"]["disk2"]["path"] == f"[local] {name}/disk2.qcow2"
+    assert api.post(f"/vms/{name}/disks", {"name": "mine", "size_bytes": MIB})["config"]["disks"]["mine"]
+    problem = api.problem(422, "POST", f"/vms/{name}/disks", {})
+    assert "size_bytes" in problem["detail"] and problem["hint"], problem
+    api.ok("DELETE", f"/vms/{name}")

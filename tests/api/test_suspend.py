@@ -10,7 +10,9 @@ def test_a_simulated_one(fresh):
     fresh.kill()
     fresh.start()
     api = fresh.client()
-    assert api.vm("s")["status"]["state"] == "suspended"
+    vm = api.vm("s")
+    assert vm["status"]["state"] == "suspended" and vm["status"]["last_end"]["why"] == "suspended"
+    assert vm["status"]["last_end"]["when"]
     assert [v["name"] for v in api.items("/vms?state=suspended")] == ["s"]
     problem = api.problem(409, "POST", "/vms/s/poweroff")
     assert problem["hint"] == "what it can do now: start, discard", problem

@@ -3,6 +3,7 @@ What QEMU loads must be built just as what it saved was."""
 import contextlib
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import uuid
@@ -163,3 +164,28 @@ def test_a_new_vm_goes_to_the_first_datastore(fresh, tmp_path):
         fresh.start()
         vm = fresh.client().post("/vms", {"name": f"on-{name}", "config": {**tiny.config(), "firmware": "uefi", "kernel": None}})
         assert vm["folder"].startswith("[local] "), vm["folder"]
+
+
+def test_its_ports_stay_its_own(api, name):
+    """What it was started with it wants back when it goes on, whatever its config says by then."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    forwards = [{"host_port": port, "guest_port": 80}]
+    start(api, name, nics={"lan": {"forwards": forwards}})
+    api.post(f"/vms/{name}/suspend")
+    vm = api.ok("PATCH", f"/vms/{name}", {"config": {"nics": {"lan": {"forwards": []}}}})
+    assert vm["pending"] == ["/config/nics/lan/forwards"]
+    other = {"name": name + "-o", "config": tiny.config(nics={"lan": {"forwards": forwards}})}
+    problem = api.problem(409, "POST", "/vms", other)
+    assert str(port) in problem["detail"] and name in problem["detail"] and problem["hint"], problem
+
+    # What is no VM of this Croft may take it all the same: then the VM stays suspended, and says why.
+    with socket.create_server(("127.0.0.1", port)):
+        problem = api.problem(409, "POST", f"/vms/{name}/start", None, Prefer="wait=60")
+        assert str(port) in problem["detail"] + problem["hint"], problem
+        vm = api.get(f"/vms/{name}")
+        assert vm["status"]["state"] == "suspended" and vm["status"]["saved"], vm["status"]
+    api.post(f"/vms/{name}/start")
+    wait_for("its config is what it has", lambda: not api.get(f"/vms/{name}")["pending"])
+    api.post("/vms", other)
+    api.ok("DELETE", f"/vms/{name}-o")

@@ -5,6 +5,7 @@ datastore and the processes agree; nothing is started twice. The steps come from
 is told to."""
 import contextlib
 import http.client
+import json
 import os
 import subprocess
 
@@ -13,6 +14,7 @@ import agent_guest
 import tiny
 from kinds import GUESTS, KINDS, READY
 from croft import O, croftd, wait_for
+from test_hot import Monitor
 
 FAULTS = f"{O}/faults/croftd"
 MARK = b"what stands in the source"
@@ -114,6 +116,7 @@ class House:
             files = {".croft-vm", "vm.croft.json", *(f"{d}.qcow2" for d in vm["config"]["disks"]), *variables, *memory}
             wait_for(f"{os.listdir(folder)} is {files}: the mirror follows", lambda: set(os.listdir(folder)) == files)  # noqa: B023
             assert bool(vm["status"]["saved"]) == bool(memory)
+            assert not memory or vm["status"]["last_end"]["why"] == "suspended", vm["status"]["last_end"]
         alive = [vm for vm in vms if vm["status"]["state"] not in ("off", "suspended")]
         assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
         assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
@@ -271,6 +274,46 @@ def test_killed_while_it_undoes(house):
             assert house.agrees() is None, point
     KINDS["vm.create"][1](house.api)
     assert house.last_task("vm.create")["state"] == "done" and house.agrees() == "off"
+    house.prepare(None)
+
+
+def held(vm):
+    """The datastore's files that the VM's QEMU has open."""
+    folder = f"/proc/{vm['status']['pid']}/fd"
+    return [link for fd in os.listdir(folder) if ".qcow2" in (link := os.readlink(f"{folder}/{fd}"))]
+
+
+def test_a_new_disk_that_the_guest_may_have_is_not_deleted(house):
+    """Cancelled at each step, an addition is undone, or it is too late for that and nothing is: no file goes that QEMU has open.
+    Where what follows fails all the same, the disk is unplugged before its file goes."""
+    house.start()
+    house.prepare(None)
+    house.ready("vm.disk-add", "running")
+    points, _ = house.walked("vm.disk-add", KINDS["vm.disk-add"][1])
+    ends = {}
+    for point in [p for p in points if not p.endswith("finished")]:
+        house.start()
+        house.ready("vm.disk-add", "running")
+        house.start(CROFT_FAULT_LOG=house.log, CROFT_CANCEL_AT=point)
+        KINDS["vm.disk-add"][1](house.api)
+        task = house.last_task("vm.disk-add")
+        ends[point] = task["state"]
+        with open(house.log, encoding="ascii") as f:
+            assert ("cancelled" in f.read().splitlines()) == (task["state"] == "cancelled"), (point, task)
+        assert house.agrees() == "running", point
+        vm = house.api.vm("vm")
+        assert ("more" in vm["config"]["disks"]) == (task["state"] == "done") == any("more" in x for x in held(vm)), (point, held(vm))
+        assert not [x for x in held(vm) if "deleted" in x], (point, held(vm))
+    assert {p: s for p, s in ends.items() if s == "cancelled"} == {f"vm.disk-add:0:{x}": "cancelled" for x in ("begin", "end")}, ends
+    house.start()
+    house.ready("vm.disk-add", "running")
+    house.start(CROFT_FAULT_LOG=house.log, CROFT_FAIL_AT="vm.disk-add:2:begin")
+    KINDS["vm.disk-add"][1](house.api)
+    assert house.last_task("vm.disk-add")["state"] == "failed"
+    assert "more" not in house.api.vm("vm")["config"]["disks"]
+    with Monitor(house.c, house.api.vm("vm")) as monitor:       # it was unplugged first (/proc shows it for a moment longer)
+        assert not [node for node in monitor("query-named-block-nodes") if "more" in json.dumps(node)]
+    assert house.agrees() == "running"
     house.prepare(None)
 
 

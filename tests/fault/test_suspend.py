@@ -70,6 +70,7 @@ def test_each_point_of_a_suspend_and_a_start(house):
         assert len(house.c.qemu()) == (state == "running"), (point, vm)
         assert os.path.exists(memory_file(house, vm)) == bool(vm["status"]["saved"]) == (state == "suspended"), (point, vm)
         if state == "suspended":
+            assert vm["status"]["last_end"]["why"] == "suspended", (point, vm["status"]["last_end"])
             house.api.post("/vms/demo/start")
         assert f"told-{told}-".encode() in shell(house.api, "echo told-$told-"), point
 

@@ -1,4 +1,5 @@
 // LINK: storage
+#include <endian.h>
 #include <poll.h>
 #include "ds.h"
 #include "qcow2.h"
@@ -198,6 +199,117 @@ TEST(uefi_variables)
 	ds_stop();
 }
 
+static int trim(const char *path)
+{
+	volume_trim_vars(ds, path, ID, on_answer, NULL);
+	return await();
+}
+
+static struct stat seen(const char *name)
+{
+	struct stat st = {};
+
+	eq_int(stat(in_home(name), &st), 0);
+	return st;
+}
+
+/* A store with variables, as it was made; and a copy of it by qemu-img, "large", in which zeros are written. */
+static void large_store(const char *clusters)
+{
+	char *data = xcalloc(1, 64 * MIB);
+
+	memset(data, 'v', 100 * 1024);
+	memset(data + 700 * 1024, 'w', 1000);
+	put("vars.fd", data, 64 * MIB);
+	free(data);
+	volume_create_vars(ds, &(struct volume_new){ "vars", ID2, 64 * MIB }, in_home("vars.fd"), on_answer, NULL);
+	eq_int(await(), 0);
+	unlink(in_home("vars.fd"));
+	eq_int(run((const char *const[]){ "/usr/bin/qemu-img", "convert", "-S", "0", "-O", "qcow2", "-o", clusters, in_home("vars"),
+					  in_home("large"), NULL }), 0);
+	ok(seen("large").st_blocks * 512 > 60 * (long)MIB);
+}
+
+TEST(a_store_that_has_become_large_is_made_small)
+{
+	if (no_qemu_img() || access("/usr/bin/qemu-io", X_OK) || !ds_start(NULL))
+		return;
+	for (const char *const *clusters = (const char *const[]){ "cluster_size=512", "cluster_size=64k", NULL }; *clusters; clusters++) {
+		large_store(*clusters);
+		put(TEMP, "of one that was cut short", 20);
+		eq_int(trim("large"), 0);
+		ok(seen("large").st_blocks * 512 < 2 * (long)MIB && (seen("large").st_mode & 07777) == 0600);
+		eq_int(check("large"), 0);
+		eq_int(same("vars", "qcow2", "large"), 0);
+		eq_int(size_of("large"), 64 * MIB);
+		eq_int(info.cluster_bytes, 512);
+		ok(!there(TEMP));
+		/* As in one that was made anew, no write needs a new cluster. */
+		ok(run((const char *const[]){ "/usr/bin/qemu-io", "-t", "writeback", "-f", "qcow2", "-c", "write -P 7 600k 1k", "-c",
+					      "sigraise 9", in_home("large"), NULL }) != 0);
+		eq_int(run((const char *const[]){ "/usr/bin/qemu-io", "-f", "qcow2", "-c", "read -P 7 600k 1k", in_home("large"), NULL }), 0);
+
+		struct stat small = seen("large");		/* and then it is left alone */
+
+		eq_int(trim("large"), 0);
+		eq_int(seen("large").st_ino, small.st_ino);
+		unlink(in_home("large"));
+		unlink(in_home("vars"));
+	}
+	ds_stop();
+}
+
+TEST(a_store_that_is_not_made_small_stays_as_it_is)
+{
+	struct stat was;
+
+	if (no_qemu_img() || !ds_start("size=70m"))
+		return;
+	eq_int(trim("none"), ERR_NOT_FOUND);
+	put("raw", "x", 1);
+	eq_int(trim("raw"), ERR_INVALID);
+	large_store("cluster_size=64k");
+	int fd = open(in_home("fill"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	char page[4096] = { 1 };
+
+	while (write(fd, page, sizeof(page)) > 0)
+		;
+	was = seen("large");
+	for (int left = 0; left < 3; left++) {			/* no page for a new file, and one that is too small */
+		eq_int(trim("large"), ERR_NO_SPACE);
+		ok(seen("large").st_ino == was.st_ino && !there(TEMP));
+		ok(!ftruncate(fd, lseek(fd, 0, SEEK_END) - 300000));
+	}
+	close(fd);
+	unlink(in_home("fill"));
+	eq_int(same("vars", "qcow2", "large"), 0);
+	eq_int(run((const char *const[]){ "/usr/bin/qemu-img", "snapshot", "-c", "kept", in_home("large"), NULL }), 0);
+	was = seen("large");
+	eq_int(trim("large"), 0);				/* it would be lost */
+	ok(seen("large").st_ino == was.st_ino);
+	ds_stop();
+}
+
+/* The header is in order, the table behind it leads to where none can be: qemu-img fails. */
+TEST(a_damaged_store_stays_for_whoever_can_mend_it)
+{
+	const uint64_t nowhere = htobe64(1ull << 63 | 0x10200);
+	uint64_t l1_at;
+
+	if (no_qemu_img() || !ds_start(NULL))
+		return;
+	large_store("cluster_size=64k");
+	int fd = open(in_home("large"), O_RDWR | O_CLOEXEC);
+
+	ok(pread(fd, &l1_at, 8, 40) == 8 && pwrite(fd, &nowhere, 8, (off_t)be64toh(l1_at)) == 8);
+	close(fd);
+	struct stat was = seen("large");
+
+	eq_int(trim("large"), ERR_INTERNAL);
+	ok(seen("large").st_ino == was.st_ino && !there(TEMP));
+	ds_stop();
+}
+
 static void make_source(void)
 {
 	char *data = xcalloc(1, 5 * MIB);
@@ -346,6 +458,16 @@ TEST(a_disk_grows)
 	put("raw", "x", 1);
 	volume_grow(ds, "raw", MIB, on_answer, NULL);
 	eq_int(await(), ERR_INVALID);
+
+	/* QEMU's own lock, as a VM has it: bytes of the file that stand for what it does and what it lets others do */
+	int fd = open(in_home("d"), O_RDWR | O_CLOEXEC);
+	struct flock all = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200 };
+
+	eq_int(fcntl(fd, F_OFD_SETLK, &all), 0);
+	volume_grow(ds, "d", 4 * MIB, on_answer, NULL);
+	eq_int(await(), ERR_BUSY);
+	ok(strstr(last.msg, "in use"));
+	close(fd);
 	ds_stop();
 }
 
