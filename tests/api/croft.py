@@ -252,6 +252,8 @@ class Croft:
         self.port = int(re.search(r"serves https://[^ ]*:(\d+)", self.log[self.log_start:])[1])
         if found := re.search(r"with the password (\S+)", self.log):
             self.password = found[1]
+        if "--demo" in self.arguments:
+            wait_for("the demo VM is there", lambda: "the VM demo was created" in self.log, 20)
         return self
 
     @property
