@@ -119,7 +119,8 @@ class House:
             assert not memory or vm["status"]["last_end"]["why"] == "suspended", vm["status"]["last_end"]
         alive = [vm for vm in vms if vm["status"]["state"] not in ("off", "suspended")]
         assert sorted(self.c.qemu()) == sorted(vm["status"]["pid"] for vm in alive), "started twice, or lost"
-        assert len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive)
+        wait_for("each has a croft-vm, another one if need be",
+                 lambda: len([p for p in self.c.processes() if p[1].startswith("croft-vm")]) == len(alive))
         return vms[0]["status"]["state"] if vms else None
 
     def walked(self, kind, request):
