@@ -132,7 +132,7 @@ static void make_run(struct task *t)
 		task_step_end(t, &e);
 }
 
-/* What the guest may have, or be given right now, is not deleted: rather a file too many. */
+/* What the row or the guest has, or is given right now, is not deleted: rather a file too many. */
 static void make_undo_changed(struct task *t)
 {
 	struct datastore *ds;
@@ -142,8 +142,8 @@ static void make_undo_changed(struct task *t)
 	if (at_work(t))
 		return;
 	t->vm_changed = NULL;
-	if (runs(t) && disk_now(t))
-		fail(&e, ERR_BUSY, "the guest %s has the disk %s: its file stays", t->vm->name, arg_text(t, "name"));
+	if (disk_in(&t->vm->spec, t) || (runs(t) && disk_now(t)))
+		fail(&e, ERR_BUSY, "%s has the disk %s: its file stays", t->vm->name, arg_text(t, "name"));
 	if (e.code || place(t, NULL, &ds, &p, &e) < 0)
 		task_step_end(t, &e);
 	else

@@ -1,7 +1,7 @@
 /* jail.h: for a program that is fed with bytes of strangers (qemu-img and an image): it reads programs and libraries and
- * uses the descriptors that it was given, by /proc/self/fd too; it opens nothing else but /dev/null, has no network, no System V IPC,
- * and no capability but CAP_DAC_OVERRIDE (for the very files that it was given). By Landlock, landlock(7); where the
- * kernel lacks it, the rest still holds. */
+ * uses the descriptors that it was given, by /proc/self/fd too; it opens nothing else but /dev/null, has no network, no
+ * System V IPC, and no capability but CAP_DAC_OVERRIDE (for the very files that it was given). By Landlock, landlock(7);
+ * where the kernel lacks it, the rest still holds. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
