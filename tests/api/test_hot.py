@@ -244,7 +244,7 @@ def test_a_disk_comes_grows_and_goes(croft, api, name, running, bus):
     assert "smaller" in api.problem(422, "POST", f"/vms/{name}/disks/data/grow", {"size_bytes": MIB // 2})["detail"]
     vm = api.ok("DELETE", f"/vms/{name}/disks/data")
     nothing_waits(vm)
-    assert not vm["config"]["disks"]        # (QEMU closes it when each vCPU has come by, and this one spins: e2e/test_hot.py)
+    assert not vm["config"]["disks"] and "data.qcow2" not in opened(vm)
     assert not os.path.exists(f"{croft.home}/datastores/local/{name}/data.qcow2")
 
 

@@ -1,28 +1,20 @@
 """The real qemu-guest-agent in a real guest: what it tells is shown, what it is asked happens, and a guest that was frozen
 is thawed whatever becomes of croftd."""
 import contextlib
-import subprocess
 import time
 
 import pytest
-from agent_guest import config, guest, upload, wait_agent
+from agent_guest import config, guest, upload, upload_disk, wait_agent
 from croft import SLOW, croftd, wait_for
 
 
 @pytest.fixture(scope="module")
-def croft(tmp_path_factory):
+def croft():
     """A croftd with the guest and an ext4 disk."""
-    folder = tmp_path_factory.mktemp("disk")
-    raw, image = f"{folder}/data.raw", f"{folder}/data.qcow2"
-    with open(raw, "wb") as f:
-        f.truncate(64 << 20)
-    subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-L", "data", raw], check=True)
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)
     with croftd() as c:
         api = c.client()
         upload(api)
-        with open(image, "rb") as f:
-            assert api.request("PUT", "/datastores/local/files/data.qcow2", f.read()).status == 201
+        upload_disk(api)
         api.post("/vms", {"name": "vm", "start": True, "config": config(
             disks={"data": {"source": "[local] data.qcow2"}}, nics={"lan": {}})})
         wait_agent(api, "vm")

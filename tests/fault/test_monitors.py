@@ -1,6 +1,7 @@
 """One slow thing costs one thing: QEMUs whose monitors speak garbage, flood, die, or say nothing (fake_qemu). Only their
 own VMs suffer; the others run, and their list is as fast as ever."""
 import contextlib
+import http.client
 import os
 import signal
 import threading
@@ -8,7 +9,7 @@ import time
 
 import pytest
 import tiny
-from croft import SLOW, croftd, wait_for
+from croft import O, SLOW, croftd, wait_for
 from truth import check, running
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -161,6 +162,29 @@ def test_the_plug_is_pulled_while_it_wakes(house):
     assert echoes(house, "wakes")
     remove(house, "wakes")
     check(house)
+
+
+def test_a_shutdown_goes_on_while_the_guest_is_ending(house):
+    """croftd dies when it has asked. The next one finds a guest that has done so, and a process that is not gone yet."""
+    api = house.client()
+    api.post("/vms", {"name": "ends-1", "config": tiny.config()})
+    api.post("/vms/ends-1/start")
+    house.end()
+    house.program, house.environment = f"{O}/faults/croftd", {"CROFT_DIE_AT": "vm.shutdown:0:end"}
+    house.start("--libexec", O)
+    api = house.client()
+    api.wait_state("ends-1", "running")
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        api.request("POST", "/vms/ends-1/shutdown")
+    wait_for("croftd dies", lambda: house.process.poll() is not None)
+    house.program, house.environment = f"{O}/croftd", {}
+    house.start()
+    api = house.client()
+    task = next(t for t in api.items("/tasks") if t["kind"] == "vm.shutdown")
+    wait_for("it waits for the end", lambda: api.get(f"/tasks/{task['id']}")["step"] == "wait for the guest to end")
+    os.kill(api.vm("ends-1")["status"]["pid"], signal.SIGKILL)
+    assert api.get(f"/tasks/{task['id']}", Prefer="wait=20")["state"] == "done"
+    api.ok("DELETE", "/vms/ends-1")
 
 
 def last_event(api):

@@ -78,3 +78,30 @@ def check_files(croft, *others):
         variables = {"uefi-vars.qcow2"} if v["config"]["firmware"] == "uefi" else set()
         variables |= {"memory.croft"} if v["status"]["state"] == "suspended" else set()
         assert files == {".croft-vm", "vm.croft.json"} | {f"{d}.qcow2" for d in v["config"].get("disks", {})} | variables, files
+
+
+def check_disks(croft):
+    """Each disk of a VM is a file of its size. What runs has it open, or it is pending; and has nothing open that is no more."""
+    for v in croft.client().items("/vms"):
+        if v["config"].get("engine") == "sim":
+            continue
+        for name, d in v["config"]["disks"].items():
+            with open(f"{croft.home}/datastores/local/{d['path'].removeprefix('[local] ')}", "rb") as f:
+                (size,) = struct.unpack_from(">Q", f.read(32), 24)
+            assert size == d["size_bytes"] or v["pending"], f"{v['name']}: {name} has {size} bytes, not {d['size_bytes']}"
+        if v["status"]["state"] in ALIVE:
+            with contextlib.suppress(AssertionError):
+                wait_for("QEMU has its disks", lambda: not wrong_disks(croft.client().vm(v["name"])), 10)       # noqa: B023
+            vm = croft.client().vm(v["name"])
+            assert not wrong_disks(vm), (wrong_disks(vm), vm["name"], vm["status"], vm["pending"], vm["pending_reasons"])
+
+
+def wrong_disks(vm):
+    """Those that QEMU has open and the configuration does not have, or the other way round, and that do not wait for anything."""
+    opened, folder = set(), f"/proc/{vm['status']['pid']}/fd"
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            path = os.path.basename(os.readlink(f"{folder}/{fd}"))
+            opened |= {path} if ".qcow2" in path and "uefi" not in path else set()
+    pending = {f"{p.split('/')[3]}.qcow2" for p in vm["pending"] if p.startswith("/config/disks/")}
+    return (opened ^ {f"{name}.qcow2" for name in vm["config"]["disks"]}) - pending
