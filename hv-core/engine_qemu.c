@@ -267,6 +267,14 @@ static void qemu_probe(struct vm *vm)
 		guest_ask_status(g);
 }
 
+static void qemu_look(struct vm *vm)
+{
+	struct guest *g = vm->run;
+
+	if (g->keeper)
+		keeper_look(g->keeper);
+}
+
 static int qemu_serial(struct vm *vm, int fd)
 {
 	struct guest *g = vm->run;
@@ -426,6 +434,7 @@ const struct engine engine_qemu = {
 	.serial = qemu_serial,
 	.agent_connect = qemu_agent_connect,
 	.probe = qemu_probe,
+	.look = qemu_look,
 	.detach = qemu_detach,
 	.status = qemu_status,
 };

@@ -11,8 +11,13 @@ static void note(struct guest *g, const char *text)
 	g->note = text ? xstrdup(text) : NULL;
 }
 
+/* A QEMU that somebody has stopped stays so: that is his will. */
 void guest_silent(struct guest *g, const char *why)
 {
+	const struct vm_proc *p = g->keeper ? keeper_proc(g->keeper) : NULL;
+
+	if (p && proc_is_stopped(p->pid, p->start_time))
+		why = "its process is stopped (SIGSTOP); it goes on by SIGCONT";
 	if (g->vm->state != VM_ENDING && g->vm->state != VM_STARTING)
 		note(g, why);
 	vm_saw(g->vm, VM_SAW_SILENCE, NULL);

@@ -43,7 +43,7 @@ struct keeper {
 	struct timer late;		/* the deadline of what is awaited */
 	unsigned asked;			/* requests without an answer yet */
 	uint32_t id;
-	bool kill_asked;
+	bool kill_asked, was_stopped;
 	int64_t adopted_usec;
 };
 
@@ -546,6 +546,22 @@ void keeper_probe(struct keeper *k)
 {
 	if (k->state == RUNNING && !k->asked)
 		ask(k, CTL_STATUS, &(struct ctl_empty){ 0 }, -1, NULL);
+}
+
+void keeper_look(struct keeper *k)
+{
+	if (k->state != RUNNING || k->shim_fd < 0)	/* the other states have deadlines */
+		return;
+	if (!proc_is_stopped(k->proc.shim, k->proc.shim_start_time)) {
+		k->was_stopped = false;
+	} else if (k->was_stopped) {
+		k->was_stopped = false;
+		replace(k, "it was stopped again after it was let go on");
+	} else {
+		log_warn("croft-vm of %s was stopped (SIGSTOP), and is let go on: its guest waits for it", k->uuid);
+		k->was_stopped = true;
+		pidfd_send_signal(k->shim_fd, SIGCONT, NULL, 0);
+	}
 }
 
 int keeper_qmp_connect(struct keeper *k, struct err *e)

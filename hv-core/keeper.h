@@ -70,6 +70,9 @@ void keeper_go(struct keeper *k);		/* after parked(): execute QEMU now */
 int keeper_viewer(struct keeper *k, int fd, struct err *e);
 /* Ask croft-vm whether it lives: one that does not answer within 5 s is replaced. For the round that is made anyway. */
 void keeper_probe(struct keeper *k);
+/* Is croft-vm stopped? It reads the guest's console, so the guest soon stands still: let it go on; found so again by the next
+ * look, it is replaced. Asks nobody anything. */
+void keeper_look(struct keeper *k);
 /* A non-blocking socket connected to QEMU's QMP socket. Caller owns. -errno. */
 int keeper_qmp_connect(struct keeper *k, struct err *e);
 int keeper_agent_connect(struct keeper *k, struct err *e);	/* the same, to the guest agent's port */

@@ -165,6 +165,7 @@ struct vms_how {
 	 * then vm_go(). May be NULL: nothing is to be done. */
 	void (*on_loaded)(struct vm *vm, void *owner);
 	uint64_t round_usec;		/* 0: 30 s; between two looks at silent monitors */
+	uint64_t look_usec;		/* 0: 4 s; between two looks at stopped processes, which ask nobody anything */
 	uint64_t answer_usec;		/* 0: 5 s; a monitor that takes longer is silent */
 	uint64_t start_usec;		/* 0: 60 s; a start that takes longer has failed */
 };

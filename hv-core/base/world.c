@@ -65,20 +65,33 @@ void boot_id(char out[37])
 	snprintf(out, 37, "%.36s", id);
 }
 
-uint64_t proc_start_time(pid_t pid)
+static bool proc_stat(pid_t pid, char *state, unsigned long long *start)
 {
 	char path[32];
 	AUTO_FREE char *text = NULL;
-	unsigned long long start;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (file_read_at(AT_FDCWD, path, 4096, &text, NULL))
-		return 0;
+		return false;
 	char *p = strrchr(text, ')');	/* the name before it may contain anything */
-	if (!p || sscanf(p + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
-			 &start) != 1)
-		return 0;
-	return start;
+	return p && sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+			   state, start) == 2;
+}
+
+uint64_t proc_start_time(pid_t pid)
+{
+	unsigned long long start;
+	char state;
+
+	return proc_stat(pid, &state, &start) ? start : 0;
+}
+
+bool proc_is_stopped(pid_t pid, uint64_t start_time)
+{
+	unsigned long long start;
+	char state;
+
+	return pid > 0 && proc_stat(pid, &state, &start) && start == start_time && state == 'T';
 }
 
 char *proc_cpus(pid_t pid)
