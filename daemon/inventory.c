@@ -13,6 +13,7 @@
 #include "map.h"
 #include "mem.h"
 #include "orphans.h"
+#include "past.h"
 #include "run.h"
 #include "scope.h"
 #include "suspend.h"
@@ -151,8 +152,13 @@ static void take_out(struct inventory *inv, struct machine *m)
 
 void inventory_add(struct inventory *inv, struct machine *m)
 {
-	if (!m->vm && !m->invalid)
-		m->vm = vm_new(inv->vms, m->spec.engine == VM_ENGINE_SIM ? &engine_sim : &engine_qemu, m->id, m->name, m);
+	bool sim = m->spec.engine == VM_ENGINE_SIM;
+
+	if (!m->vm && !m->invalid) {
+		m->vm = vm_new(inv->vms, sim ? &engine_sim : &engine_qemu, m->id, m->name, m);
+		if (!sim)	/* what has run in this boot has a run folder, which is looked at next */
+			vm_was(m->vm, VM_OFF, m->created_usec > boot_usec() ? m->created_usec : boot_usec());
+	}
 	map_set(inv->by_id, m->id, m);
 	insert(inv, m);
 }
@@ -320,7 +326,7 @@ static void on_change(struct vm *vm, void *owner)
 	struct machine *m = owner;
 
 	if (vm_state(vm) == VM_OFF && m->memory) {
-		vm_saved(vm);		/* comes back here */
+		vm_saved(vm, m->memory->saved_usec);	/* comes back here */
 		return;
 	}
 	if (vm_state(vm) == VM_OFF && m->started) {
@@ -491,12 +497,13 @@ static void tell_lost(const struct inventory *inv)
 {
 	for (size_t i = 0; i < inv->n; i++) {
 		struct machine *m = inv->by_name[i];
-		struct vm_last last = { .when_usec = now_usec(), .exit_code = -1, .why = m->spec.engine == VM_ENGINE_SIM
-					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
+		bool sim = m->spec.engine == VM_ENGINE_SIM;
+		struct vm_last last = { .when_usec = sim ? now_usec() : boot_usec(), .exit_code = -1,
+					.why = sim ? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
 		struct vm_status st;
 
 		if (m->memory && m->vm && vm_state(m->vm) == VM_OFF)
-			vm_saved(m->vm);
+			vm_saved(m->vm, m->memory->saved_usec);
 		if (!m->was_on || !m->vm || m->memory || vm_state_alive(vm_state(m->vm)))
 			continue;
 		vm_status(m->vm, &st);
@@ -529,6 +536,8 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	if (r == 0)
 		r = run_scan(fd, found, inv, e);
 	tell_lost(inv);
+	if (r == 0)
+		r = past_read(c->db, inv, e);
 	return r;
 }
 

@@ -103,7 +103,7 @@ static const struct fields memory_fields = { "VmMemory", sizeof(struct memory_vi
 #define STATUS(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct status_view, f), __VA_ARGS__ }
 static const struct field status_rows[] = {
 	STATUS(state, F_ENUM, .names = vm_state_names, .help = "what the VM does"),
-	STATUS(since, F_TIME, .help = "since when"),
+	STATUS(since, F_TIME, .help = "when this state began, as well as that is known: over a restart of croftd, too"),
 	STATUS(as_of, F_TIME, .help = "when this was true for sure"),
 	STATUS(accel, F_STR, .flags = FIELD_NULLABLE, .help = "kvm, tcg (emulation) or sim, while it runs"),
 	STATUS(accel_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why that one"),

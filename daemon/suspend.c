@@ -57,7 +57,7 @@ static void row_apply(struct change *ch)
 	m->memory = TAKE(rc->memory);
 	machine_changed(m);
 	if (m->memory && vm_state(m->vm) == VM_OFF)
-		vm_saved(m->vm);	/* QEMU was faster */
+		vm_saved(m->vm, m->memory->saved_usec);	/* QEMU was faster */
 }
 
 static void row_fini(struct change *ch, const struct err *e)

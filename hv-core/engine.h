@@ -64,6 +64,8 @@ struct vm {			/* a large host defines 5,000: what only a running one needs is in
 	struct list ops, in_live;
 	struct timer patience;				/* armed while stopping */
 	int64_t since_usec;
+	int64_t was_usec;				/* see vm_was */
+	uint8_t was;					/* enum vm_state */
 	uint8_t uuid[16];
 	uint8_t state;					/* enum vm_state; changed by vm_saw only */
 };

@@ -302,6 +302,7 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 
 	s->accel = g->accel;
 	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
+	s->began_usec = s->pid ? proc_began_usec(keeper_proc(g->keeper)->start_time) : 0;
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
 	s->crashed = g->crashed;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "file.h"
 #include "mem.h"
 
@@ -52,6 +53,19 @@ int64_t steady_usec(void)
 
 	atomic_compare_exchange_strong(&base, &none, now_usec() - mono);
 	return base + mono;
+}
+
+/* What the clocks differ by is the same until somebody sets one; whole seconds, so that two readings are, too. */
+int64_t boot_usec(void)
+{
+	int64_t usec = now_usec() - clock_usec(CLOCK_BOOTTIME);
+
+	return usec - usec % 1000000;
+}
+
+int64_t proc_began_usec(uint64_t start_time)
+{
+	return now_usec() - clock_usec(CLOCK_BOOTTIME) + (int64_t)(start_time * 1000000 / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
 void boot_id(char out[37])

@@ -13,8 +13,10 @@ int64_t mono_usec(void);				/* CLOCK_MONOTONIC */
 /* The wall clock as it was when this process asked first, and what has gone by since: for ages that are compared with
  * those of an earlier croftd, and that no jump may end. */
 int64_t steady_usec(void);
+int64_t boot_usec(void);				/* when this boot began, by the wall clock */
 void boot_id(char out[37]);				/* of this boot; "" when the kernel does not say */
 uint64_t proc_start_time(pid_t pid);			/* field 22 of /proc/PID/stat, or 0 */
+int64_t proc_began_usec(uint64_t start_time);		/* that as a time of the wall clock */
 bool proc_is_stopped(pid_t pid, uint64_t start_time);	/* by SIGSTOP and the like, not by a debugger */
 char *proc_cpus(pid_t pid);				/* those that it may run on, "4-7"; caller owns; NULL: it is gone */
 
