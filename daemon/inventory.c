@@ -246,6 +246,13 @@ static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
 	return db_exec(tx, e, "UPDATE vms SET started_config = NULL WHERE id = ? AND memory IS NULL", "s", (const char *)ch->arg);
 }
+static void ended_apply(struct change *ch)
+{
+	struct machine *m = inventory_get(ch->c->inv, ch->arg);
+
+	if (m)
+		m->was_on = false;
+}
 static void ended_fini(struct change *ch, const struct err *e) { free(ch->arg); }
 
 /* It has come up, or can be changed again. */
@@ -277,6 +284,7 @@ static void tell(struct machine *m)
 	if (vm_state(m->vm) == VM_OFF && !crash_waits(m)) {	/* one that waits shall run: the next croftd sees to it */
 		ch->work = ended_work;
 		ch->arg = xstrdup(m->id);
+		ch->apply = ended_apply;
 		ch->fini = ended_fini;
 	}
 	change_run(ch);
