@@ -199,6 +199,7 @@ void machine_free(struct machine *m)
 	free(m->name);
 	free(m->folder);
 	free(m->invalid);
+	free(m->cancelled_by);
 	free(m->json);
 	free(m);
 }

@@ -531,7 +531,7 @@ static void removed(void *arg, const struct err *e)
 static void remove_run(struct task *t) { suspend_remove(t->vm, removed, t); }
 
 static const struct step wake_steps[] = {
-	{ "load the guest's memory", wake_run, NULL, 9, STEP_REDO },
+	{ "load the guest's memory", wake_run, NULL, 9, STEP_REDO, .up = true },
 	{ "remove the saved memory", remove_run, NULL, 1, STEP_REDO },
 	{}
 };

@@ -10,6 +10,7 @@ import time
 import pytest
 import tiny
 from croft import SLOW, croftd, wait_for
+from test_autostart import another_boot, events
 from truth import check, folder, running
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -142,6 +143,39 @@ def test_the_plug_is_pulled_while_it_starts(house):
     assert api.post(f"/vms/{name}/poweroff")["status"]["state"] == "off"
     assert api.get(task)["state"] in ("cancelled", "done")
     api.ok("DELETE", f"/vms/{name}")
+    check(house)
+
+
+def test_a_cancel_outlives_croftd(house):
+    """It was answered, and croftd is killed before the start is over: nobody starts it again, and it is said whose wish that was."""
+    api, name = house.client(), "mute-4"
+    vm = api.post("/vms", {"name": name, "config": tiny.config()})
+    task = begin(api, name)
+    shim = next(p for p, uuid in running(house, "croft-vm").items() if uuid == vm["id"])
+    os.kill(shim, signal.SIGSTOP)           # it does not tell that QEMU is gone
+    assert api.request("DELETE", task).status == 202
+    house.kill()
+    os.kill(shim, signal.SIGCONT)
+    house.start()
+    api = house.client()
+    ended = api.get(task, Prefer="wait=20")
+    assert ended["state"] == "cancelled" and "cancelled by root" in ended["error"]["detail"], ended
+    remove(house, name)
+    check(house)
+
+
+def test_a_start_with_the_host_that_a_user_cancels(house):
+    api, name = house.client(), "mute-5"
+    vm = api.post("/vms", {"name": name, "config": tiny.config(autostart=True)})
+    api = another_boot(house)
+    start = wait_for("it hangs", lambda: (now := api.vm(name)["status"])["state"] == "starting" and now["pid"] and now["task"])
+    assert api.ok("DELETE", f"/tasks/{start}")["state"] == "cancelled"
+    boot = next(t for t in api.items("/tasks") if t["kind"] == "host.autostart")
+    boot = api.get(f"/tasks/{boot['id']}", Prefer="wait=20")
+    assert boot["state"] == "done", boot
+    notes = [e["data"]["note"] for e in events(api) if e["kind"] == "task.changed" and e["target"] == "host"]
+    assert f"{name}: its start was cancelled by root" in notes, notes
+    api.ok("DELETE", f"/vms/{vm['id']}")
     check(house)
 
 
