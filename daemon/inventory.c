@@ -14,6 +14,7 @@
 #include "mem.h"
 #include "orphans.h"
 #include "past.h"
+#include "room.h"
 #include "run.h"
 #include "scope.h"
 #include "suspend.h"
@@ -342,8 +343,10 @@ static void on_change(struct vm *vm, void *owner)
 		free(TAKE(m->started));
 	}
 	machine_changed(m);
-	if (is_listed(m))
+	if (is_listed(m)) {
 		crash_changed(m);
+		room_changed(m);
+	}
 	on_state(m);
 	usb_vm_changed(m);
 	if (m->task && m->task->vm_changed)

@@ -39,6 +39,7 @@ struct machine {
 	int64_t created_usec;
 	struct machine_memory *memory;	/* owned; or NULL */
 	struct crash *crash;		/* owned; NULL: it has not crashed. crash.h */
+	struct room *room;		/* owned; NULL: its disks were never full. room.h */
 	bool was_on;			/* when croftd or the host went down, and its row says so still */
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */

@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "scope.h"
 #include "place.h"
+#include "room.h"
 #include "task.h"
 #include "text.h"
 #include "usb.h"
@@ -192,6 +193,7 @@ void machine_free(struct machine *m)
 	}
 	machine_forget_memory(m);
 	crash_free(m);
+	room_free(m);
 	fields_fini(&vm_spec_fields, &m->spec);
 	struct machine_input labels = { .labels = m->labels };
 

@@ -257,6 +257,10 @@ static void resume_forgot(void *arg, const struct err *e)
 /* One whose suspend has failed half-way: what was saved of it is nothing any more, and then it runs. */
 static void resume_run(struct task *t)
 {
+	const char *why = json_string_value(json_object_get(t->args, "why"));	/* croftd's own: room.c */
+
+	if (why)
+		task_note(t, why);
 	if (t->vm->memory || vm_state(t->vm->vm) == VM_SUSPENDING)
 		suspend_forget(t->vm, resume_forgot, t);
 	else

@@ -66,6 +66,7 @@ static void on_blocks(void *arg, json_t *result, const struct err *e)
 	if (!*q.device)
 		return;
 	q.id = (uint64_t)q.since_usec;
+	q.full = full;
 	snprintf(q.text, sizeof(q.text), full ? "the disk %s has no space left on its datastore: make room, then retry"
 		 : "the disk %s cannot be read or written: repair its datastore, then retry", q.device);
 	g->question = q;

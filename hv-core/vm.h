@@ -113,6 +113,7 @@ struct vm_last {			/* of the last run */
 struct vm_question {
 	uint64_t id;			/* another one for each question */
 	int64_t since_usec;
+	bool full;			/* it is full, not failing */
 	char device[64];		/* the disk's name */
 	char text[160];
 };
