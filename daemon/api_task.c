@@ -387,10 +387,8 @@ void api_task_cancel(struct req *r)
 	else if (t->kind->host && !who_can(&r->who, PERM_HOST_MANAGE))
 		fail_with(r, ERR_FORBIDDEN, "somebody with the permission host.manage can", "the task %llu (%s) is the host's",
 			  (unsigned long long)id, t->kind->name);
-	else if (task_cancel(t, &e) < 0)
+	else if (task_cancel(t, r->who.name, r, &e) < 0)
 		req_fail(r, &e);
-	else
-		task_answer(r, id);
 }
 
 static const struct route_query list_query[] = {

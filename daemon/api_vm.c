@@ -313,7 +313,7 @@ static bool pull(struct req *r, struct machine *m)
 {
 	struct task *t = m ? m->task : NULL;
 
-	if (!t || !t->kind->cancellable || t->kind == &task_vm_create || (!t->cancel && !task_cancel_for(t)))
+	if (!t || !t->kind->cancellable || t->kind == &task_vm_create || (!t->cancel && !task_cancel_for(t, r->who.name)))
 		return false;
 	if (!r->pulled)
 		timer_arm(&r->deadline, r->c->ev, PLUG_USEC, on_plug_late, r);

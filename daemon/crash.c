@@ -7,17 +7,17 @@
 #include "text.h"
 
 #define SECOND		1000000ll
-#define FIRST_S		1		/* the first wait, then twice as long each time */
+#define FIRST_S		1
 #define LONGEST_S	300
 #define RAN_USEC	(600 * SECOND)	/* it ran so long: the next crash is a first one */
 #define BUSY_USEC	SECOND		/* a task holds it: looked at again */
 
 struct crash {
 	struct timer again;		/* armed while it waits */
-	unsigned times;			/* in a row */
+	unsigned times, tries;		/* in a row: crashes, and starts whose task could not be kept since the last one */
 	int64_t up_usec;		/* since when it runs; 0: it does not */
 	int64_t end_usec;		/* of the crash that was counted last */
-	char note[160];
+	char note[300];
 	bool waits;
 };
 
@@ -64,6 +64,43 @@ static bool wanted(const struct machine *m, struct err *e)
 	return m->spec.on_crash == VM_CRASH_RESTART && !m->c->stopping && !m->c->opt.stop && host_may_start(m->c, e) == 0;
 }
 
+static void again(void *arg);
+
+/* 1 s before the first start, then twice as long each time. */
+static void wait_some(struct machine *m, const char *what)
+{
+	struct crash *cr = m->crash;
+	int64_t s = FIRST_S;
+	char at[32];
+
+	for (unsigned i = 1; i < cr->times + cr->tries && s < LONGEST_S; i++)
+		s *= 2;
+	s = s < LONGEST_S ? s : LONGEST_S;
+	text_time_format(now_usec() + s * SECOND, at);
+	snprintf(cr->note, sizeof cr->note, "%s; it is started again at %.19sZ (crash %u in a row, on_crash: restart)", what, at,
+		 cr->times);
+	log_warn("%s: %s", m->name, cr->note);
+	cr->waits = true;
+	timer_arm(&cr->again, m->c->ev, (uint64_t)(s * SECOND), again, m);
+}
+
+/* The disk was full or gone: nothing has begun. */
+static void begun(struct change *ch, const struct err *e)
+{
+	AUTO_FREE char *id = ch->arg;
+	struct machine *m = inventory_get(ch->c->inv, id);
+	char what[160];
+
+	if (m && !e)
+		m->crash->tries = 0;
+	if (!m || !e || vm_state(m->vm) != VM_OFF)
+		return;
+	snprintf(what, sizeof what, "its start after a crash could not be begun (%.100s)", e->msg);
+	m->crash->tries++;
+	wait_some(m, what);
+	inventory_publish(m);
+}
+
 static void again(void *arg)
 {
 	struct machine *m = arg;
@@ -80,15 +117,18 @@ static void again(void *arg)
 		return;
 	}
 	waits_no_more(m);
-	task_begin(m->c, NULL, NULL, task_start_kind(m), m, json_object());
+	struct change *ch = change_new(m->c, NULL);
+
+	ch->arg = xstrdup(m->id);
+	ch->fini = begun;
+	task_begin(m->c, NULL, ch, task_start_kind(m), m, json_object());
 }
 
 static void wait_for_it(struct machine *m, const struct vm_last *last)
 {
 	struct crash *cr = m->crash = m->crash ?: xnew(crash);
-	int64_t s = FIRST_S, now = now_usec();
+	int64_t now = now_usec();
 	struct err e = {};
-	char at[32];
 
 	if (cr->waits || cr->end_usec == last->when_usec || !wanted(m, &e))
 		return;
@@ -96,16 +136,8 @@ static void wait_for_it(struct machine *m, const struct vm_last *last)
 	if (cr->up_usec && now - cr->up_usec >= RAN_USEC)
 		cr->times = 0;
 	cr->up_usec = 0;
-	for (unsigned i = 0; i < cr->times && s < LONGEST_S; i++)
-		s *= 2;
-	s = s < LONGEST_S ? s : LONGEST_S;
 	cr->times++;
-	text_time_format(now + s * SECOND, at);
-	snprintf(cr->note, sizeof cr->note, "%s; it is started again at %.19sZ (crash %u in a row, on_crash: restart)",
-		 crash_text(last->why), at, cr->times);
-	log_warn("%s: %s", m->name, cr->note);
-	cr->waits = true;
-	timer_arm(&cr->again, m->c->ev, (uint64_t)(s * SECOND), again, m);
+	wait_some(m, crash_text(last->why));
 }
 
 /* Who wants it to end does not want it back; a reboot starts it by itself. */

@@ -98,7 +98,7 @@ static void power_off(struct drain *d, struct machine *m, struct draining *v, co
 	struct err e = {};
 
 	if (m->task)
-		task_cancel_for(m->task);
+		task_cancel_for(m->task, "croft");
 	v->killed = true;
 	v->due = mono_usec() + GONE_S * SECOND;
 	if (!vm_can(m->vm, VM_ASK_POWEROFF))

@@ -84,7 +84,7 @@ bool fault_at(const struct task *t, const char *where)
 		struct err e = {};
 		struct task *open = task_find(t->c, t->id);
 
-		say(!open || task_cancel(open, &e) < 0 ? "not cancelled" : "cancelled");
+		say(!open || task_cancel(open, "a test", NULL, &e) < 0 ? "not cancelled" : "cancelled");
 	}
 	return wanted("CROFT_FAIL_AT", at);
 }

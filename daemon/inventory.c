@@ -13,6 +13,8 @@
 #include "map.h"
 #include "mem.h"
 #include "orphans.h"
+#include "past.h"
+#include "room.h"
 #include "run.h"
 #include "scope.h"
 #include "suspend.h"
@@ -151,8 +153,13 @@ static void take_out(struct inventory *inv, struct machine *m)
 
 void inventory_add(struct inventory *inv, struct machine *m)
 {
-	if (!m->vm && !m->invalid)
-		m->vm = vm_new(inv->vms, m->spec.engine == VM_ENGINE_SIM ? &engine_sim : &engine_qemu, m->id, m->name, m);
+	bool sim = m->spec.engine == VM_ENGINE_SIM;
+
+	if (!m->vm && !m->invalid) {
+		m->vm = vm_new(inv->vms, sim ? &engine_sim : &engine_qemu, m->id, m->name, m);
+		if (!sim)	/* what has run in this boot has a run folder, which is looked at next */
+			vm_was(m->vm, VM_OFF, m->created_usec > boot_usec() ? m->created_usec : boot_usec());
+	}
 	map_set(inv->by_id, m->id, m);
 	insert(inv, m);
 }
@@ -240,6 +247,13 @@ static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
 	return db_exec(tx, e, "UPDATE vms SET started_config = NULL WHERE id = ? AND memory IS NULL", "s", (const char *)ch->arg);
 }
+static void ended_apply(struct change *ch)
+{
+	struct machine *m = inventory_get(ch->c->inv, ch->arg);
+
+	if (m)
+		m->was_on = false;
+}
 static void ended_fini(struct change *ch, const struct err *e) { free(ch->arg); }
 
 /* It has come up, or can be changed again. */
@@ -271,6 +285,7 @@ static void tell(struct machine *m)
 	if (vm_state(m->vm) == VM_OFF && !crash_waits(m)) {	/* one that waits shall run: the next croftd sees to it */
 		ch->work = ended_work;
 		ch->arg = xstrdup(m->id);
+		ch->apply = ended_apply;
 		ch->fini = ended_fini;
 	}
 	ch->job.passing = true;
@@ -329,8 +344,10 @@ static void on_change(struct vm *vm, void *owner)
 		free(TAKE(m->started));
 	}
 	machine_changed(m);
-	if (is_listed(m))
+	if (is_listed(m)) {
 		crash_changed(m);
+		room_changed(m);
+	}
 	on_state(m);
 	usb_vm_changed(m);
 	if (m->task && m->task->vm_changed)
@@ -492,8 +509,9 @@ static void tell_lost(const struct inventory *inv)
 {
 	for (size_t i = 0; i < inv->n; i++) {
 		struct machine *m = inv->by_name[i];
-		struct vm_last last = { .when_usec = now_usec(), .exit_code = -1, .why = m->spec.engine == VM_ENGINE_SIM
-					? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
+		bool sim = m->spec.engine == VM_ENGINE_SIM;
+		struct vm_last last = { .when_usec = sim ? now_usec() : boot_usec(), .exit_code = -1,
+					.why = sim ? VM_WHY_CROFTD_RESTARTED : VM_WHY_HOST_RESTARTED };
 		struct vm_status st;
 
 		if (m->memory && m->vm && vm_state(m->vm) == VM_OFF)
@@ -530,6 +548,8 @@ int inventory_new(struct croft *c, struct inventory **ret, struct err *e)
 	if (r == 0)
 		r = run_scan(fd, found, inv, e);
 	tell_lost(inv);
+	if (r == 0)
+		r = past_read(c->db, inv, e);
 	return r;
 }
 

@@ -41,10 +41,12 @@ struct machine {
 	int64_t created_usec;
 	struct machine_memory *memory;	/* owned; or NULL */
 	struct crash *crash;		/* owned; NULL: it has not crashed. crash.h */
-	bool was_on;			/* when croftd or the host went down */
+	struct room *room;		/* owned; NULL: its disks were never full. room.h */
+	bool was_on;			/* when croftd or the host went down, and its row says so still */
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
 	struct task *task;		/* that holds it, or NULL */
+	char *cancelled_by;		/* owned: who cancelled the last one; NULL: it was not */
 	struct machine_hot *hot;	/* owned: what makes a running VM what is wanted; or NULL */
 	struct field_vec reasons;	/* of struct hot_reason */
 	struct { uint64_t bus, address; } usb_opening;	/* the host's USB device that is being plugged in; zero: none */

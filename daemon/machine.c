@@ -9,6 +9,7 @@
 #include "mem.h"
 #include "scope.h"
 #include "place.h"
+#include "room.h"
 #include "task.h"
 #include "text.h"
 #include "usb.h"
@@ -103,7 +104,7 @@ static const struct fields memory_fields = { "VmMemory", sizeof(struct memory_vi
 #define STATUS(f, t, ...) { .name = #f, .type = t, .off = offsetof(struct status_view, f), __VA_ARGS__ }
 static const struct field status_rows[] = {
 	STATUS(state, F_ENUM, .names = vm_state_names, .help = "what the VM does"),
-	STATUS(since, F_TIME, .help = "since when"),
+	STATUS(since, F_TIME, .help = "when this state began, as well as that is known: over a restart of croftd, too"),
 	STATUS(as_of, F_TIME, .help = "when this was true for sure"),
 	STATUS(accel, F_STR, .flags = FIELD_NULLABLE, .help = "kvm, tcg (emulation) or sim, while it runs"),
 	STATUS(accel_reason, F_STR, .flags = FIELD_NULLABLE, .help = "why that one"),
@@ -192,6 +193,7 @@ void machine_free(struct machine *m)
 	}
 	machine_forget_memory(m);
 	crash_free(m);
+	room_free(m);
 	fields_fini(&vm_spec_fields, &m->spec);
 	struct machine_input labels = { .labels = m->labels };
 
@@ -199,6 +201,7 @@ void machine_free(struct machine *m)
 	free(m->name);
 	free(m->folder);
 	free(m->invalid);
+	free(m->cancelled_by);
 	free(m->json);
 	free(m);
 }

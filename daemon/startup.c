@@ -43,6 +43,8 @@ struct startup {
 	struct starter *vms;	/* owned, by order */
 	size_t n, starting;
 	int64_t wake;
+	json_t *turns;		/* borrowed, of the task's data: id -> CLOCK_MONOTONIC of when the turn came of those that it is now */
+	bool news;		/* in it: not kept yet */
 	uint64_t order;		/* whose turn it is */
 	bool begun;		/* it is somebody's turn */
 };
@@ -152,10 +154,14 @@ static void want(struct startup *s, struct starter *v, struct machine *m, int64_
 	task_begin(s->t->c, NULL, NULL, task_start_kind(m), m, json_object());
 }
 
+/* Its time is from when it came up, which may have been before this croftd. */
 static void open_gate(struct startup *s, struct starter *v, struct machine *m, int64_t now)
 {
+	struct vm_status st;
+
+	vm_status(m->vm, &st);
 	v->phase = m->spec.startup.gate == VM_GATE_NONE ? UP : GATED;
-	v->due = now + (int64_t)m->spec.startup.patience_s * SECOND;
+	v->due = now - (now_usec() - st.since_usec) + (int64_t)m->spec.startup.patience_s * SECOND;
 }
 
 static void on_port(void *arg) { wake(arg); }
@@ -204,19 +210,38 @@ static bool starts(const struct machine *m)
 	return m->task && (m->task->kind == &task_vm_start || m->task->kind == &task_vm_wake || m->task->kind == &task_vm_reboot);
 }
 
+static void cancelled(struct startup *s, struct starter *v, const struct machine *m)
+{
+	AUTO_FREE char *why = xasprintf("its start was cancelled by %s", m->cancelled_by);
+
+	over(s, v, m->name, false, why);
+}
+
+/* Its delay and its patience are not to begin anew with each croftd. */
+static int64_t turn_came(struct startup *s, const struct starter *v, int64_t now)
+{
+	int64_t then = json_integer_value(json_object_get(s->turns, v->id));
+
+	if (then > 0 && then <= now)
+		return then;
+	json_object_set_new(s->turns, v->id, json_integer(now));
+	s->news = true;
+	return now;
+}
+
 static void look(struct startup *s, struct starter *v, struct machine *m, int64_t now)
 {
 	if (v->phase == WAITS) {
-		v->due = now + (int64_t)m->spec.startup.delay_s * SECOND;
+		v->due = turn_came(s, v, now) + (int64_t)m->spec.startup.delay_s * SECOND;
 		v->phase = starts(m) ? STARTS : DELAYED;
 		s->starting += starts(m);
 	}
 	if ((v->phase == DELAYED || v->phase == WANTED) && alive(m))
 		open_gate(s, v, m, now);
 	else if ((v->phase == DELAYED || v->phase == WANTED) && !m->task && (v->begun || has_run(s, m)))
-		over(s, v, m->name, false, "it was started already, and has ended since");
+		over(s, v, m->name, false, "it was started already, and that is over");
 	if (v->phase == DELAYED && now >= v->due) {
-		v->due = now + (int64_t)m->spec.startup.patience_s * SECOND;
+		v->due += (int64_t)m->spec.startup.patience_s * SECOND;
 		v->phase = WANTED;
 	}
 	if (v->phase == DELAYED)
@@ -227,6 +252,8 @@ static void look(struct startup *s, struct starter *v, struct machine *m, int64_
 		s->starting--;
 		if (alive(m))
 			open_gate(s, v, m, now);
+		else if (m->cancelled_by)
+			cancelled(s, v, m);
 		else
 			over(s, v, m->name, true, "it could not be started: see its task vm.start");
 	}
@@ -320,12 +347,18 @@ static void turn(void *arg)
 			moved |= v->phase != before;
 		}
 	}
-	for (size_t i = 0; i < s->n; i++)
+	for (size_t i = 0; i < s->n; i++) {
 		open += !settled(&s->vms[i]);
+		if (settled(&s->vms[i]))
+			json_object_del(s->turns, s->vms[i].id);
+	}
 	if (!open) {
 		end(s);
 		return;
 	}
+	if (s->news)
+		task_keep(s->t, NULL);
+	s->news = false;
 	tell_waiting(s);
 	if (s->wake)
 		timer_arm(&s->next, s->t->c->ev, (uint64_t)(s->wake > mono_usec() ? s->wake - mono_usec() : 0), turn, s);
@@ -353,6 +386,19 @@ static int by_order(const void *a, const void *b)
 	const struct starter *x = a, *y = b;
 
 	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* What a croftd of this boot has left there. */
+static json_t *turns_of(struct task *t)
+{
+	char boot[37];
+
+	boot_id(boot);
+	if (strcmp(json_string_value(json_object_get(t->data, "boot")) ?: "", boot) != 0) {
+		json_object_set_new(t->data, "turns", json_object());
+		json_object_set_new(t->data, "boot", json_string(boot));
+	}
+	return json_object_get(t->data, "turns");
 }
 
 /* The ids of the VMs that such arguments mean, with themselves as value. */
@@ -389,6 +435,7 @@ static void begin(struct task *t, const struct map *begun)
 	struct map *all = wanted(t->c, t->args);
 
 	s->t = t;
+	s->turns = turns_of(t);
 	s->vms = xcalloc(inventory_len(inv) + 1, sizeof *s->vms);
 	for (size_t i = 0; i < inventory_len(inv); i++) {
 		const struct machine *m = inventory_at(inv, i);

@@ -41,7 +41,11 @@ static int row_work(struct change *ch, struct db_tx *tx, struct err *e)
 	int r = db_exec(tx, e, "UPDATE vms SET memory = ?, started_config = coalesce(started_config, config) WHERE id = ?", "ss",
 			rc->text, rc->id);
 
-	return r == 0 ? fail(e, ERR_NOT_FOUND, "the VM is gone") : r;
+	if (r == 0)
+		return fail(e, ERR_NOT_FOUND, "the VM is gone");
+	if (r > 0 && !rc->text)		/* whoever suspends it next is not the host's end (drain.c) */
+		r = db_exec(tx, e, "DELETE FROM settings WHERE key = 'resume ' || ?", "s", rc->id);
+	return r;
 }
 
 static void row_apply(struct change *ch)
@@ -563,7 +567,7 @@ static void removed(void *arg, const struct err *e)
 static void remove_run(struct task *t) { suspend_remove(t->vm, false, removed, t); }
 
 static const struct step wake_steps[] = {
-	{ "load the guest's memory", wake_run, NULL, 9, STEP_REDO },
+	{ "load the guest's memory", wake_run, NULL, 9, STEP_REDO, .up = true },
 	{ "remove the saved memory", remove_run, NULL, 1, STEP_REDO },
 	{}
 };

@@ -247,7 +247,7 @@ static void run_step(struct task *t)
 	} else if (t->cancel && t->kind->cancellable) {
 		struct err e = {};
 
-		fail(&e, ERR_CANCELLED, "cancelled before: %s", step_of(t)->name);
+		fail(&e, ERR_CANCELLED, "cancelled by %s before: %s", task_cancelled_by(t), step_of(t)->name);
 		task_step_end(t, &e);
 	} else {
 		step_of(t)->run(t);
@@ -356,6 +356,10 @@ static void finish(struct task *t)
 
 	fault_at(t, "finished");
 	map_del(t->tasks->open, key_of(t->id, key));
+	if (vm) {
+		free(vm->cancelled_by);
+		vm->cancelled_by = t->state == TASK_CANCELLED ? xstrdup(task_cancelled_by(t)) : NULL;
+	}
 	LIST_FOR(r, &t->waiters, struct req, in_wait) {
 		list_remove(&r->in_wait);
 		task_answer_end(r, t);
@@ -543,6 +547,7 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 		t->state = state_of(db_text(q, 7));
 		t->saved = t->state;
 		t->step = kind ? (unsigned)db_int(q, 8) : UINT_MAX;
+		t->cancel = task_was_cancelled(t);
 		task_error_parse(db_text(q, 9), &t->err);
 		t->created_usec = db_int(q, 10);
 		if (!kind)
@@ -564,7 +569,9 @@ static void go_on(struct task *t)
 		advance(t, t->step);
 		return;
 	}
-	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO) {
+	if (t->cancel && step_of(t)->up && t->vm && vm_state_alive(vm_state(t->vm->vm)))
+		task_too_late(t);
+	if (t->state == TASK_UNDOING || step_of(t)->recovery == STEP_REDO || t->cancel) {
 		t->redone = true;
 		run_step(t);
 		return;
@@ -665,36 +672,3 @@ size_t tasks_open(const struct croft *c) { return map_len(c->tasks->open); }
 
 bool task_ending(const struct task *t) { return !t->stuck && t->finished_usec; }
 bool task_soon(const struct task *t) { return task_ending(t) || (!t->stuck && !t->id); }
-
-bool task_kind_cancellable(const struct task_kind *k, unsigned step)
-{
-	for (unsigned i = 0; i <= step && k->steps[i].name; i++)
-		if (k->steps[i].final)
-			return false;
-	return k->cancellable;
-}
-
-/* A cancel comes between two steps, or into one that knows how. */
-int task_cancel(struct task *t, struct err *e)
-{
-	if (!task_kind_cancellable(t->kind, t->step)) {
-		fail(e, ERR_STATE, "the task %llu (%s) cannot be cancelled%s%s", (unsigned long long)t->id, t->kind->name,
-		     t->kind->cancellable ? " any more: it has come to: " : "", t->kind->cancellable ? step_of(t)->name : "");
-		return err_hint(e, "wait for its end: GET /api/v1/tasks/%llu with Prefer: wait=60", (unsigned long long)t->id);
-	}
-	if (t->state != TASK_RUNNING) {
-		fail(e, ERR_STATE, "the task %llu is %s already", (unsigned long long)t->id, task_state_names[t->state]);
-		return err_hint(e, "wait for its end");
-	}
-	t->cancel = true;
-	if (t->cancelled)
-		t->cancelled(t);
-	return 0;
-}
-
-bool task_cancel_for(struct task *t)
-{
-	struct err e;
-
-	return task_cancel(t, &e) == 0;
-}

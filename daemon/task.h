@@ -19,6 +19,7 @@ struct step {
 	enum step_recovery recovery;
 	bool (*needed)(const struct task *t);	/* NULL: always; one that isn't is passed over, undo and all */
 	bool final;			/* from its beginning on a cancel is refused: others act on what it has done */
+	bool up;			/* begun again with a guest that runs, it is done: a cancel came too late */
 };
 struct task_kind {
 	const char *name;		/* "vm.create" */
@@ -109,7 +110,12 @@ void task_answer(struct req *r, uint64_t id);
 void api_task_list(struct req *r);
 void api_task_get(struct req *r);
 void api_task_cancel(struct req *r);
-bool task_cancel_for(struct task *t);	/* somebody's stronger wish: true when it was cancelled, and will end */
+/* Its data to its row, now. @r, if any, is answered with the task then (task_keep.c). */
+void task_keep(struct task *t, struct req *r);
+const char *task_cancelled_by(const struct task *t);
+bool task_was_cancelled(const struct task *t);	/* as its data says: by a croftd before */
+void task_too_late(struct task *t);	/* what was cancelled has happened all the same */
+bool task_cancel_for(struct task *t, const char *by);	/* somebody's stronger wish: true when it was cancelled, and will end */
 /* Its first or last commit is under way: who wants the VM next waits in its claim for that, a moment, and is not refused. */
 bool task_soon(const struct task *t);
 bool task_ending(const struct task *t);		/* its last commit is under way */

@@ -3,7 +3,7 @@
 #include "task.h"
 
 struct task *task_find(const struct croft *c, uint64_t id);	/* an open one, or NULL */
-int task_cancel(struct task *t, struct err *e);
+int task_cancel(struct task *t, const char *by, struct req *r, struct err *e);	/* 0: @r, if any, is taken */
 void task_write(const struct task *t, uint64_t id, struct buf *out);	/* as JSON; any thread that owns its change */
 void task_write_open(const struct task *t, struct buf *out);	/* as far as it is on disk; the loop's thread */
 void task_answer_end(struct req *r, const struct task *t);	/* it has ended: the object, or its problem */

@@ -31,7 +31,7 @@ static void ask(struct task *t, int (*fn)(struct vm *, vm_done, void *, struct e
 
 static int was_cancelled(const struct task *t, struct err *e)
 {
-	return fail(e, ERR_CANCELLED, "the start of %s was cancelled", t->target_name);
+	return fail(e, ERR_CANCELLED, "the start of %s was cancelled by %s", t->target_name, task_cancelled_by(t));
 }
 
 /* Until it has come up; with the process the step ends. (croftd that ends breaks steps off, too: the guest goes on.) */
@@ -53,7 +53,7 @@ static void started(void *arg, const struct err *e)
 		e = &err;
 	}
 	if (!e)
-		t->cancel = false;	/* too late */
+		task_too_late(t);
 	task_step_end(t, e);
 }
 
@@ -128,7 +128,7 @@ static int start_commit(struct change *ch, struct db_tx *tx, struct task *t, str
 }
 
 static const struct step start_steps[] = {
-	{ "start the guest", start_run, NULL, 1, STEP_REDO },
+	{ "start the guest", start_run, NULL, 1, STEP_REDO, .up = true },
 	{}
 };
 const struct task_kind task_vm_start = { "vm.start", start_steps, .cancellable = true, .commit = start_commit };
@@ -231,7 +231,7 @@ const struct task_kind task_vm_shutdown = { "vm.shutdown", shutdown_steps, .canc
 static const struct step reboot_steps[] = {
 	{ "ask the guest to shut down", shutdown_ask, NULL, 1, STEP_REDO },
 	{ "wait for the guest to end", wait_off, NULL, 7, STEP_REDO },
-	{ "start the guest", start_run, NULL, 2, STEP_REDO },
+	{ "start the guest", start_run, NULL, 2, STEP_REDO, .up = true },
 	{}
 };
 const struct task_kind task_vm_reboot = { "vm.reboot", reboot_steps, .cancellable = true, .commit = start_commit };
@@ -259,6 +259,10 @@ static void resume_forgot(void *arg, const struct err *e)
 /* One whose suspend has failed half-way: what was saved of it is nothing any more, and then it runs. */
 static void resume_run(struct task *t)
 {
+	const char *why = json_string_value(json_object_get(t->args, "why"));	/* croftd's own: room.c */
+
+	if (why)
+		task_note(t, why);
 	if (t->vm->memory || vm_state(t->vm->vm) == VM_SUSPENDING)
 		suspend_forget(t->vm, resume_forgot, t);
 	else

@@ -39,6 +39,7 @@ struct engine {
 	/* A socket to the port of the guest's agent; NULL: it has none. */
 	int (*agent_connect)(struct vm *vm, struct err *e);
 	void (*probe)(struct vm *vm);			/* once a round: does it still answer? May be NULL */
+	void (*look)(struct vm *vm);			/* much more often: are its processes stopped? May be NULL */
 	void (*detach)(struct vm *vm);			/* free the run-time part; a real guest goes on */
 	void (*status)(const struct vm *vm, struct vm_status *s);	/* accel, pid, as_of, note of a live VM */
 };
@@ -46,7 +47,7 @@ struct engine {
 struct vms {
 	struct vms_how how;				/* with the defaults filled in */
 	struct list live;				/* VMs that are not off and whose engine can be probed */
-	struct timer round;				/* armed while live is not empty */
+	struct timer round, look;			/* armed while live is not empty */
 	struct list over;				/* vm_ops whose done is due */
 	sd_event_source *deliver;			/* enabled while over is not empty */
 	size_t nvms;
@@ -63,6 +64,8 @@ struct vm {			/* a large host defines 5,000: what only a running one needs is in
 	struct list ops, in_live;
 	struct timer patience;				/* armed while stopping */
 	int64_t since_usec;
+	int64_t was_usec;				/* see vm_was */
+	uint8_t was;					/* enum vm_state */
 	uint8_t uuid[16];
 	uint8_t state;					/* enum vm_state; changed by vm_saw only */
 };

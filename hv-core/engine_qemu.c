@@ -70,7 +70,7 @@ static void on_failed(void *arg, const struct err *e)
 	struct guest *g = arg;
 	struct vm_last last = { .why = g->why, .when_usec = now_usec(), .exit_code = -1 };
 
-	if (!g->found) {
+	if (!g->found && !keeper_left(g->keeper)) {
 		last.why = g->why ? g->why : VM_WHY_START_FAILED;
 		snprintf(last.message, sizeof(last.message), "%s", e->msg);
 		vm_saw(g->vm, VM_SAW_END, &last);
@@ -78,6 +78,7 @@ static void on_failed(void *arg, const struct err *e)
 	}
 	bool known = keeper_knows(g->keeper);
 
+	g->found = true;
 	keeper_free(TAKE(g->keeper));
 	qmp_free(TAKE(g->qmp));
 	g->serves = false;
@@ -85,7 +86,8 @@ static void on_failed(void *arg, const struct err *e)
 		guest_silent(g, e->msg);
 	else
 		guest_lost(g, e->msg);
-	if (g->vm->state == VM_ENDING)		/* a round of 30 s is long for a process that is about to go */
+	/* A round of 30 s is long for a process that is about to go, or for somebody who waits for it. */
+	if (g->vm->state == VM_ENDING || g->vm->state == VM_STARTING)
 		timer_arm(&g->again, g->vm->vms->how.ev, AGAIN_USEC, guest_on_again, g);
 }
 
@@ -267,6 +269,14 @@ static void qemu_probe(struct vm *vm)
 		guest_ask_status(g);
 }
 
+static void qemu_look(struct vm *vm)
+{
+	struct guest *g = vm->run;
+
+	if (g->keeper)
+		keeper_look(g->keeper);
+}
+
 static int qemu_serial(struct vm *vm, int fd)
 {
 	struct guest *g = vm->run;
@@ -294,6 +304,7 @@ static void qemu_status(const struct vm *vm, struct vm_status *s)
 
 	s->accel = g->accel;
 	s->pid = g->keeper ? keeper_proc(g->keeper)->pid : 0;
+	s->began_usec = s->pid ? proc_began_usec(keeper_proc(g->keeper)->start_time) : 0;
 	s->as_of_usec = g->qmp ? now_usec() - (mono_usec() - qmp_heard_usec(g->qmp)) : vm->since_usec;
 	s->note = g->note;
 	s->crashed = g->crashed;
@@ -426,6 +437,7 @@ const struct engine engine_qemu = {
 	.serial = qemu_serial,
 	.agent_connect = qemu_agent_connect,
 	.probe = qemu_probe,
+	.look = qemu_look,
 	.detach = qemu_detach,
 	.status = qemu_status,
 };

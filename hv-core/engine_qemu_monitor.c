@@ -11,8 +11,13 @@ static void note(struct guest *g, const char *text)
 	g->note = text ? xstrdup(text) : NULL;
 }
 
+/* A QEMU that somebody has stopped stays so: that is his will. */
 void guest_silent(struct guest *g, const char *why)
 {
+	const struct vm_proc *p = g->keeper ? keeper_proc(g->keeper) : NULL;
+
+	if (p && proc_is_stopped(p->pid, p->start_time))
+		why = "its process is stopped (SIGSTOP); it goes on by SIGCONT";
 	if (g->vm->state != VM_ENDING && g->vm->state != VM_STARTING)
 		note(g, why);
 	vm_saw(g->vm, VM_SAW_SILENCE, NULL);
@@ -61,6 +66,7 @@ static void on_blocks(void *arg, json_t *result, const struct err *e)
 	if (!*q.device)
 		return;
 	q.id = (uint64_t)q.since_usec;
+	q.full = full;
 	snprintf(q.text, sizeof(q.text), full ? "the disk %s has no space left on its datastore: make room, then retry"
 		 : "the disk %s cannot be read or written: repair its datastore, then retry", q.device);
 	g->question = q;

@@ -43,7 +43,9 @@ struct keeper {
 	struct timer late;		/* the deadline of what is awaited */
 	unsigned asked;			/* requests without an answer yet */
 	uint32_t id;
-	bool kill_asked;
+	bool kill_asked, was_stopped;
+	bool starts;			/* it was not seen to run yet */
+	bool held;			/* something holds its lock, which is not known */
 	int64_t adopted_usec;
 };
 
@@ -95,20 +97,32 @@ static void over_ended(struct keeper *k, const struct vm_end *end)
 	k->ops->ended(k->arg, &copy);
 }
 
-/* QEMU is gone and croft-vm too: what it wrote down must do. But a QEMU that was never seen may hold its lock. */
+/* A QEMU that was never seen may hold its lock. */
+static bool is_held(const struct keeper *k, struct run_folder *ret)
+{
+	struct err e = { 0 };
+	if (run_read(k->house.run_fd, k->uuid, ret, &e) < 0)
+		log_warn("VM %s: %s", k->uuid, e.msg);
+	return k->qemu < 0 && (ret->state == RUN_RUNNING || (e.code && e.code != ERR_NOT_FOUND));
+}
+
+/* QEMU is gone and croft-vm too: what it wrote down must do. */
 static void over_by_record(struct keeper *k)
 {
 	struct run_folder r = { .state = RUN_UNKNOWN };
 	struct err e = { 0 };
-	if (run_read(k->house.run_fd, k->uuid, &r, &e) < 0)
-		log_warn("VM %s: %s", k->uuid, e.msg);
-	bool held = k->qemu < 0 && (r.state == RUN_RUNNING || (e.code && e.code != ERR_NOT_FOUND));
-	if (!held) {
-		over_ended(k, &r.end);
-	} else if (k->state != LOOKING) {
+	k->held = is_held(k, &r);
+	if (k->held && k->state != LOOKING) {
 		enter(k, LOOKING);
+	} else if (!k->held && (k->qemu >= 0 || !k->starts)) {
+		over_ended(k, &r.end);
 	} else {
-		fail(&e, ERR_UNAVAILABLE, "the run folder of %s: %s", k->uuid, waits[LOOKING].what);
+		if (k->held)
+			fail(&e, ERR_UNAVAILABLE, "the run folder of %s: %s", k->uuid, waits[LOOKING].what);
+		else if (k->kill_asked)
+			fail(&e, ERR_CANCELLED, "the start of %s was given up", k->uuid);
+		else
+			fail(&e, ERR_INTERNAL, "croft-vm of %s ended before QEMU ran", k->uuid);
 		quiet(k);
 		k->ops->failed(k->arg, &e);
 	}
@@ -170,6 +184,11 @@ static void on_shim_end(void *arg, int wstatus, const char *said)
 		log_warn("croft-vm of %s: %s%d %s", k->uuid, WIFSIGNALED(wstatus) ? "ended by signal " : "exit status ",
 			 WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : WEXITSTATUS(wstatus), said);
 	child_free(TAKE(k->shim));		/* what follows from it comes by the closed connection */
+	struct run_folder r = { .state = RUN_UNKNOWN };
+	bool free_now = k->state == LOOKING && !is_held(k, &r);
+	run_folder_fini(&r);
+	if (free_now)				/* it was itself what held the lock */
+		over_by_record(k);
 }
 
 /* Who listens at the other end: while the connection is up, its pid cannot have become another process's. */
@@ -279,6 +298,7 @@ static void on_running(struct keeper *k)
 		enter(k, ENDING);
 		return;
 	}
+	k->starts = false;
 	enter(k, RUNNING);
 	if (k->kill_asked)
 		keeper_kill(k, NULL);
@@ -343,13 +363,10 @@ static void on_closed(struct keeper *k)
 				qemu_watch(k);
 			run_folder_fini(&r);
 		}
-		if (!qemu_gone(k)) {
+		if (qemu_gone(k))
+			over_by_record(k);
+		else
 			lost(k);
-			return;
-		}
-		fail(&e, k->kill_asked ? ERR_CANCELLED : ERR_INTERNAL,
-		     k->kill_asked ? "the start of %s was given up" : "croft-vm of %s ended before QEMU ran", k->uuid);
-		over_failed(k, &e);
 	} else if (was == ADOPTING) {
 		fail(&e, ERR_UNAVAILABLE, "the new croft-vm of %s ended at once", k->uuid);
 		over_failed(k, &e);
@@ -450,6 +467,7 @@ struct keeper *keeper_start(const struct keeper_house *h, const struct keeper_la
 	if (alive)
 		return fail(e, ERR_BUSY, "the VM %s runs already: its run folder is locked", l->uuid), NULL;
 	struct keeper *k = new(h, l->uuid, ops, arg);
+	k->starts = true;
 	k->proc.uid = l->uid;
 	if ((k->dir = shim_folder(h->run_fd, l->uuid, e)) < 0 ||
 	    !(k->shim = shim_start(h, k->dir, l->uuid, false, on_shim_end, k, &ctl, e)))
@@ -548,6 +566,22 @@ void keeper_probe(struct keeper *k)
 		ask(k, CTL_STATUS, &(struct ctl_empty){ 0 }, -1, NULL);
 }
 
+void keeper_look(struct keeper *k)
+{
+	if (k->state != RUNNING || k->shim_fd < 0)	/* the other states have deadlines */
+		return;
+	if (!proc_is_stopped(k->proc.shim, k->proc.shim_start_time)) {
+		k->was_stopped = false;
+	} else if (k->was_stopped) {
+		k->was_stopped = false;
+		replace(k, "it was stopped again after it was let go on");
+	} else {
+		log_warn("croft-vm of %s was stopped (SIGSTOP), and is let go on: its guest waits for it", k->uuid);
+		k->was_stopped = true;
+		pidfd_send_signal(k->shim_fd, SIGCONT, NULL, 0);
+	}
+}
+
 int keeper_qmp_connect(struct keeper *k, struct err *e)
 {
 	int fd = sock_connect_at(k->dir, "qmp", SOCK_STREAM);
@@ -568,6 +602,11 @@ int keeper_kill(struct keeper *k, struct err *e)
 	if (k->qemu < 0 && (k->state == LAUNCHING || k->state == PARKED) && k->shim)
 		child_kill(k->shim, SIGKILL);
 	return 0;
+}
+
+bool keeper_left(const struct keeper *k)
+{
+	return k->qemu >= 0 ? !qemu_gone(k) : k->held;
 }
 
 bool keeper_knows(const struct keeper *k)

@@ -49,7 +49,7 @@ struct keeper_ops {
 	/* croft-vm died or hangs; QEMU runs on and another croft-vm is on its way. May be NULL. */
 	void (*degraded)(void *arg, const struct err *why);
 	void (*ended)(void *arg, const struct vm_end *end);	/* the last call: QEMU is gone */
-	/* The last call. Of keeper_start: nothing runs. Of keeper_attach, or after running(): the VM runs on as far as
+	/* The last call. Of keeper_start: nothing runs, unless keeper_left. Of keeper_attach, or after running(): the VM runs on as far as
 	 * can be told, but cannot be kept (show it as degraded, try keeper_attach again later, never kill it). */
 	void (*failed)(void *arg, const struct err *e);
 };
@@ -70,9 +70,13 @@ void keeper_go(struct keeper *k);		/* after parked(): execute QEMU now */
 int keeper_viewer(struct keeper *k, int fd, struct err *e);
 /* Ask croft-vm whether it lives: one that does not answer within 5 s is replaced. For the round that is made anyway. */
 void keeper_probe(struct keeper *k);
+/* Is croft-vm stopped? It reads the guest's console, so the guest soon stands still: let it go on; found so again by the next
+ * look, it is replaced. Asks nobody anything. */
+void keeper_look(struct keeper *k);
 /* A non-blocking socket connected to QEMU's QMP socket. Caller owns. -errno. */
 int keeper_qmp_connect(struct keeper *k, struct err *e);
 int keeper_agent_connect(struct keeper *k, struct err *e);	/* the same, to the guest agent's port */
 int keeper_kill(struct keeper *k, struct err *e);	/* SIGKILL to QEMU; ended() follows. Parked: gives the start up */
 const struct vm_proc *keeper_proc(const struct keeper *k);	/* pid 0 before running() */
+bool keeper_left(const struct keeper *k);	/* when it has failed: something runs, or holds the lock, all the same */
 bool keeper_knows(const struct keeper *k);		/* QEMU's process; when it has failed without: who holds the lock, nobody knows */

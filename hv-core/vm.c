@@ -80,11 +80,39 @@ void vm_status(const struct vm *vm, struct vm_status *ret)
 		vm->engine->status(vm, ret);
 }
 
+/* A clock that was set since makes of the past a time before its process, or one to come. */
+static int64_t began(const struct vm *vm, enum vm_state s)
+{
+	int64_t now = now_usec(), usec = s == vm->was ? vm->was_usec : 0;
+	struct vm_status st;
+
+	vm_status(vm, &st);
+	if (vm->state == VM_ATTACHING && usec < st.began_usec)
+		usec = s == VM_RUNNING ? st.began_usec : 0;
+	return usec && usec < now ? usec : now;
+}
+
+static void become(struct vm *vm, enum vm_state s)
+{
+	vm->since_usec = began(vm, s);
+	vm->was_usec = 0;
+	vm->state = s;
+}
+
 void vm_set_last(struct vm *vm, const struct vm_last *last)
 {
 	if (!vm->last)
 		vm->last = xnew(vm_last);
 	*vm->last = *last;
+	vm_was(vm, VM_OFF, last->when_usec);
+}
+
+void vm_was(struct vm *vm, enum vm_state s, int64_t since_usec)
+{
+	vm->was = s;
+	vm->was_usec = since_usec;
+	if (vm->state == s)
+		become(vm, s);
 }
 
 /* ---- what was asked ---- */
@@ -313,9 +341,9 @@ int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e)
 	return end(vm, VM_WHY_SUSPENDED, done, arg, e);
 }
 
-void vm_saved(struct vm *vm, int64_t saved_usec)
+void vm_saved(struct vm *vm, int64_t usec)
 {
-	struct vm_last last = { .when_usec = saved_usec, .exit_code = -1 };
+	struct vm_last last = { .when_usec = usec, .exit_code = -1 };
 
 	/* Whoever ended the process, and whatever its run folder says of that: the guest had been put away before. */
 	if (vm->last && vm->last->why != VM_WHY_NEVER)
@@ -323,6 +351,7 @@ void vm_saved(struct vm *vm, int64_t saved_usec)
 	last.why = VM_WHY_SUSPENDED;
 	if (vm->state == VM_OFF)
 		vm_set_last(vm, &last);
+	vm_was(vm, VM_SUSPENDED, usec);
 	vm_saw(vm, VM_SAW_SAVED, NULL);
 }
 
@@ -363,8 +392,7 @@ static void on_patience(void *arg)
 static void enter(struct vm *vm, enum vm_state s)
 {
 	log_debug("VM %s: %s -> %s", vm->name, vm_state_names[vm->state], vm_state_names[s]);
-	vm->state = s;
-	vm->since_usec = now_usec();
+	become(vm, s);
 	timer_disarm(&vm->patience);
 	if (s == VM_STOPPING)
 		timer_arm(&vm->patience, vm->vms->how.ev, IGNORED_USEC, on_patience, vm);

@@ -113,6 +113,7 @@ struct vm_last {			/* of the last run */
 struct vm_question {
 	uint64_t id;			/* another one for each question */
 	int64_t since_usec;
+	bool full;			/* it is full, not failing */
 	char device[64];		/* the disk's name */
 	char text[160];
 };
@@ -124,11 +125,12 @@ struct vm_plugged {			/* a USB device of the host */
 
 struct vm_status {
 	enum vm_state state;
-	int64_t since_usec;		/* when this state began */
+	int64_t since_usec;		/* when this state began, as well as it is known */
 	int64_t as_of_usec;		/* when the engine was last heard; 0 when off */
 	const char *engine;		/* "qemu", "sim" */
 	const char *accel;		/* "kvm", "tcg", "sim"; NULL while off */
 	pid_t pid;			/* 0: none. To be shown, never to be signalled */
+	int64_t began_usec;		/* when that process began; 0: there is none */
 	const char *note;		/* why it is paused or degraded, or NULL; borrowed until the next change */
 	enum vm_why crashed;		/* GUEST_PANIC, CRASHED: it stands still, and cannot go on; NEVER: it can */
 	const struct vm_question *question;	/* NULL: none; borrowed until the next change */
@@ -165,6 +167,7 @@ struct vms_how {
 	 * then vm_go(). May be NULL: nothing is to be done. */
 	void (*on_loaded)(struct vm *vm, void *owner);
 	uint64_t round_usec;		/* 0: 30 s; between two looks at silent monitors */
+	uint64_t look_usec;		/* 0: 4 s; between two looks at stopped processes, which ask nobody anything */
 	uint64_t answer_usec;		/* 0: 5 s; a monitor that takes longer is silent */
 	uint64_t start_usec;		/* 0: 60 s; a start that takes longer has failed */
 };
@@ -187,6 +190,9 @@ void *vm_owner(const struct vm *vm);
 enum vm_state vm_state(const struct vm *vm);
 void vm_status(const struct vm *vm, struct vm_status *ret);
 bool vm_can(const struct vm *vm, enum vm_event ask);	/* would it be taken right now? */
+/* It is known to have been in this state since then: if that is what it is, or becomes next, that is when it began; never
+ * before its process, though. */
+void vm_was(struct vm *vm, enum vm_state s, int64_t since_usec);
 /* What is known of a run that ended before this croftd began (end.json, the database). Only while off. */
 void vm_set_last(struct vm *vm, const struct vm_last *last);
 /* A run that ended unseen (run_scan found RUN_ENDED or RUN_HISTORY) -> what there is to know about it. */
@@ -220,7 +226,7 @@ struct vm_saver {
 int vm_suspend(struct vm *vm, int fd, const struct vm_saver *saver, vm_done done, void *arg, struct err *e);
 void vm_suspend_cancel(struct vm *vm);	/* it ends with ERR_CANCELLED, soon; fine when nothing is being saved */
 int vm_put_away(struct vm *vm, vm_done done, void *arg, struct err *e);	/* done: QEMU is gone */
-void vm_saved(struct vm *vm, int64_t saved_usec);	/* its memory stands on disk: one that is off is suspended */
+void vm_saved(struct vm *vm, int64_t usec);	/* its memory stands on disk since then: one that is off is suspended */
 int vm_discard(struct vm *vm, struct err *e);	/* its memory is gone: it is off, at once */
 
 /* What QEMU says of its user-mode network (usernet.h). @text is NULL on failure, and borrowed; done is called exactly once

@@ -118,6 +118,8 @@ void vm_last_from_run(const struct run_folder *r, struct vm_last *ret)
 	struct vm_end unseen = { .how = VM_END_UNKNOWN };
 
 	vm_last_from_end(r->has_end ? &r->end : &unseen, ret);
-	if (r->state == RUN_HISTORY && !r->has_end)
+	if (r->state == RUN_HISTORY && !r->has_end) {
 		ret->why = VM_WHY_HOST_RESTARTED;
+		ret->when_usec = boot_usec();		/* or somewhat before that */
+	}
 }

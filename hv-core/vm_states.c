@@ -49,7 +49,7 @@ static const uint8_t next[VM_NSTATES][VM_NEVENTS] = {
  *                     star att. shut rese paus resu scre chan susp disc off    runs paus told igno rese savi save sile lost g.e. end */
 [VM_OFF]       = ROW(  STA, ATT, NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,    OFF, OFF, OFF, OFF, OFF, OFF, SPD, OFF, OFF, OFF, OFF),
 [VM_SUSPENDED] = ROW(  STA, NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  OFF, NO,    SPD, SPD, SPD, SPD, SPD, SPD, SPD, SPD, SPD, SPD, SPD),
-[VM_STARTING]  = ROW(  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  END,   RUN, PAU, STA, STA, STA, STA, STA, STA, STA, END, OFF),
+[VM_STARTING]  = ROW(  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  END,   RUN, PAU, STA, STA, STA, STA, STA, STA, LOS, END, OFF),
 [VM_ATTACHING] = ROW(  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  NO,  END,   RUN, PAU, ATT, ATT, ATT, ATT, ATT, DEG, LOS, END, OFF),
 [VM_RUNNING]   = ROW(  NO,  NO,  RUN, RUN, RUN, NO,  RUN, RUN, RUN, NO,  END,   RUN, PAU, STO, RUN, RUN, SAV, RUN, DEG, LOS, END, OFF),
 [VM_PAUSED]    = ROW(  NO,  NO,  NO,  PAU, NO,  PAU, PAU, PAU, PAU, NO,  END,   RUN, PAU, PAU, PAU, PAU, SAV, PAU, DEG, LOS, END, OFF),

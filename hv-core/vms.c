@@ -1,4 +1,4 @@
-/* vms.c: what all VMs share: the round that finds silent monitors, and the delivery of completions. */
+/* vms.c: what all VMs share: the rounds that find silent monitors and stopped processes, and the delivery of completions. */
 #include "engine.h"
 
 /* Completions run from here only, with nobody else on the stack, so that they may do anything. */
@@ -41,22 +41,38 @@ static void on_round(void *arg)
 		timer_arm(&v->round, v->how.ev, v->how.round_usec, on_round, v);
 }
 
+static void on_look(void *arg)
+{
+	struct vms *v = arg;
+
+	LIST_FOR(vm, &v->live, struct vm, in_live) {
+		if (vm->engine->look)
+			vm->engine->look(vm);
+	}
+	if (!list_empty(&v->live))
+		timer_arm(&v->look, v->how.ev, v->how.look_usec, on_look, v);
+}
+
 void vms_join(struct vm *vm)
 {
 	struct vms *v = vm->vms;
 
 	if (vm->in_live.next)
 		return;
-	if (list_empty(&v->live))
+	if (list_empty(&v->live)) {
 		timer_arm(&v->round, v->how.ev, v->how.round_usec, on_round, v);
+		timer_arm(&v->look, v->how.ev, v->how.look_usec, on_look, v);
+	}
 	list_append(&v->live, &vm->in_live);
 }
 
 void vms_leave(struct vm *vm)
 {
 	list_remove(&vm->in_live);
-	if (list_empty(&vm->vms->live))
+	if (list_empty(&vm->vms->live)) {
 		timer_disarm(&vm->vms->round);
+		timer_disarm(&vm->vms->look);
+	}
 }
 
 struct vms *vms_new(const struct vms_how *how)
@@ -65,6 +81,7 @@ struct vms *vms_new(const struct vms_how *how)
 
 	v->how = *how;
 	v->how.round_usec = how->round_usec ? how->round_usec : 30000000;
+	v->how.look_usec = how->look_usec ? how->look_usec : 4000000;
 	v->how.answer_usec = how->answer_usec ? how->answer_usec : 5000000;
 	v->how.start_usec = how->start_usec ? how->start_usec : 60000000;
 	list_init(&v->live);
@@ -82,5 +99,6 @@ void vms_free(struct vms *v)
 	on_deliver(v->deliver, v);
 	sd_event_source_disable_unref(v->deliver);
 	timer_disarm(&v->round);
+	timer_disarm(&v->look);
 	free(v);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "file.h"
 #include "mem.h"
 
@@ -54,6 +55,19 @@ int64_t steady_usec(void)
 	return base + mono;
 }
 
+/* What the clocks differ by is the same until somebody sets one; whole seconds, so that two readings are, too. */
+int64_t boot_usec(void)
+{
+	int64_t usec = now_usec() - clock_usec(CLOCK_BOOTTIME);
+
+	return usec - usec % 1000000;
+}
+
+int64_t proc_began_usec(uint64_t start_time)
+{
+	return now_usec() - clock_usec(CLOCK_BOOTTIME) + (int64_t)(start_time * 1000000 / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 void boot_id(char out[37])
 {
 	AUTO_FREE char *text = NULL;
@@ -65,20 +79,33 @@ void boot_id(char out[37])
 	snprintf(out, 37, "%.36s", id);
 }
 
-uint64_t proc_start_time(pid_t pid)
+static bool proc_stat(pid_t pid, char *state, unsigned long long *start)
 {
 	char path[32];
 	AUTO_FREE char *text = NULL;
-	unsigned long long start;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (file_read_at(AT_FDCWD, path, 4096, &text, NULL))
-		return 0;
+		return false;
 	char *p = strrchr(text, ')');	/* the name before it may contain anything */
-	if (!p || sscanf(p + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
-			 &start) != 1)
-		return 0;
-	return start;
+	return p && sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+			   state, start) == 2;
+}
+
+uint64_t proc_start_time(pid_t pid)
+{
+	unsigned long long start;
+	char state;
+
+	return proc_stat(pid, &state, &start) ? start : 0;
+}
+
+bool proc_is_stopped(pid_t pid, uint64_t start_time)
+{
+	unsigned long long start;
+	char state;
+
+	return pid > 0 && proc_stat(pid, &state, &start) && start == start_time && state == 'T';
 }
 
 char *proc_cpus(pid_t pid)

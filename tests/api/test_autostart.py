@@ -1,5 +1,6 @@
 """VMs start with the host: once in each boot, one order after the other, each order when the one before it is up."""
 import contextlib
+import json
 import sqlite3
 
 import pytest
@@ -161,6 +162,31 @@ def test_killed_in_the_middle():
         assert set(before) < set(c.qemu()) and len(c.qemu()) == 2
         starts = [t["target_name"] for t in api.items("/tasks") if t["kind"] == "vm.start"]
         assert sorted(starts) == ["gone", "held", "next"] and len([t for t in api.items("/tasks") if t["kind"] == "host.autostart"]) == 1
+
+
+def test_a_delay_goes_on_when_croftd_is_killed():
+    """It does not begin anew. (Here most of it goes by in the task's row.)"""
+    with croftd() as c:
+        api = c.client()
+        sim(api, "late", delay_s=60)
+        api = another_boot(c)
+
+        def turns():
+            with contextlib.closing(sqlite3.connect(f"{c.home}/croft.db")) as db:
+                rows = db.execute("SELECT data FROM tasks WHERE kind = 'host.autostart'").fetchall()
+                return rows and json.loads(rows[0][0]).get("turns")
+        came, vm = wait_for("its turn has come", turns), api.vm("late")["id"]
+        c.kill()
+        c.start()
+        api = c.client()
+        wait_for("it is waited for", lambda: api.get(f"/tasks/{task(api)['id']}")["note"])
+        assert turns() == came and api.vm("late")["status"]["state"] == "off"
+        c.kill()
+        with contextlib.closing(sqlite3.connect(f"{c.home}/croft.db")) as db, db:
+            db.execute("UPDATE tasks SET data = replace(data, ?, ?) WHERE kind = 'host.autostart'",
+                       (str(came[vm]), str(came[vm] - 60 * 10**6)))
+        c.start()
+        c.client().wait_state("late", "running")
 
 
 def test_killed_and_the_host_restarted():

@@ -5,6 +5,7 @@ import signal
 import pytest
 import tiny
 from croft import croftd, wait_for
+from test_autostart import another_boot
 
 
 def sim(api, name, **config):
@@ -179,6 +180,23 @@ def test_it_outlives_the_host(c):
 def said(text, *words):
     """The lines about VMs, in order."""
     return [line for line in text.splitlines() if re.match(r"\w+: ", line) and (not words or any(w in line for w in words))]
+
+
+def test_who_was_woken_by_hand_is_not_woken_again(c):
+    """The host's end has suspended both; one was taken up since then, and suspended by a user."""
+    api = c.client()
+    for name in "taken", "left":
+        guest(api, name, action="suspend")
+    c.stop()
+    c.start()
+    api = c.client()
+    assert states(api) == {"taken": "suspended", "left": "suspended"}
+    api.post("/vms/taken/start")
+    api.post("/vms/taken/suspend")
+    api = another_boot(c)
+    api.wait_state("left", "running")
+    wait_for("all is started", lambda: task(api, "host.autostart")["state"] == "done")
+    assert states(api) == {"taken": "suspended", "left": "running"}
 
 
 def test_the_host_ends_in_orders(c):

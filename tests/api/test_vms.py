@@ -1,4 +1,6 @@
 """VMs through the API: made, found, changed, driven, deleted. They are simulated, but for one that hears nothing."""
+import contextlib
+import sqlite3
 import threading
 import uuid
 
@@ -393,3 +395,42 @@ def test_idempotency_of_what_failed_is_nothing(api, name):
     assert api.request("POST", f"/vms/{name}/start", None, key).status == 404
     api.post("/vms", sim(name))
     assert api.request("POST", f"/vms/{name}/start", None, {**key, "Prefer": "wait=30"}).status == 200
+
+
+def test_since_when_is_a_fact(fresh):
+    """When a state began does not begin anew with croftd, which finds it in events, run folders and rows."""
+    def seen():
+        vms = fresh.client().items("/vms")
+        return None if any(v["status"]["state"] == "attaching" for v in vms) else {
+            v["name"]: (v["status"]["state"], v["status"]["since"], v["status"]["last_end"]["when"]) for v in vms}
+
+    def restarted():
+        fresh.kill()
+        fresh.start()
+        return wait_for("all are attached", seen)
+
+    api = fresh.client()
+    tiny.upload(api)
+    names = ["off", "new", "paused", "resumed", "running", "suspended"]
+    for name in names:
+        api.post("/vms", {"name": name, "config": tiny.config()})
+        if name != "new":
+            api.post(f"/vms/{name}/start")
+    api.post("/vms/off/poweroff")
+    api.post("/vms/suspended/suspend")
+    for name in ("paused", "resumed"):
+        api.post(f"/vms/{name}/pause")
+    api.post("/vms/resumed/resume")
+    before = seen()
+    assert [before[n][0] for n in names] == ["off", "off", "paused", "running", "running", "suspended"]
+    assert before["off"][1] == before["off"][2]
+    for _ in range(2):
+        assert restarted() == before
+    fresh.kill()
+    with contextlib.closing(sqlite3.connect(f"{fresh.home}/croft.db")) as db, db:
+        db.execute("DELETE FROM events")        # as they are after a while: what the processes and rows tell is left
+    fresh.start()
+    after = wait_for("all are attached", seen)
+    known = ("off", "new", "suspended")
+    assert {n: after[n] for n in known} == {n: before[n] for n in known}
+    assert after["running"][0] == "running" and after["running"][1] < before["running"][1] < after["paused"][1]

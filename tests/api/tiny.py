@@ -10,6 +10,7 @@ WORDS = """
 350001c1 b9401a61 372000e1 b9400260 12001c00 7101c41f 54000100 b9000260 17fffff7 b4fffec2 d2a00041 d51be301 d503207f
 17fffff2 52800100 72b08000 d4000002 14000000"""
 IMAGE = b"".join(struct.pack("<I", int(word, 16)) for word in WORDS.split())
+TALKS = IMAGE.replace(struct.pack("<I", 0x372000e1), struct.pack("<I", 0xd503201f))   # it waits for nothing: NULs without end
 DEAF = IMAGE.replace(struct.pack("<I", 0x350001c1), struct.pack("<I", 0xd503201f))    # it never looks at its power button
 
 

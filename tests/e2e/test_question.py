@@ -5,6 +5,7 @@ import tempfile
 
 import pytest
 from croft import GUEST, Croft, wait_for
+from test_autostart import events
 
 MIB = 1 << 20
 
@@ -94,3 +95,29 @@ def test_the_other_answer(small):
     console.close()
     now = api.post("/vms/full/answer", {"choice": "poweroff"})["status"]
     assert now["state"] == "off" and now["question"] is None and now["last_end"]["why"] == "poweroff"
+
+
+def test_it_goes_on_by_itself_when_there_is_room(small):
+    """Once: one that is full again at once waits for an answer, whatever room there is."""
+    api = small.client()
+    config = api.vm("full")["config"]
+    api.ok("DELETE", "/vms/full")
+    config["disks"] = {"data": {"size_bytes": 100 * MIB}}
+    api.post("/vms", {"name": "full", "config": {k: config[k] for k in ("firmware", "kernel", "memory_bytes", "display", "disks")}})
+    fill(small, 8 * MIB)
+    api.post("/vms/full/start")
+    console = api.console("full")
+    console.until(b"demo:~# ")
+    write(console, 100)
+    first = question(api)
+    os.truncate(f"{small.store}/filler", os.path.getsize(f"{small.store}/filler") - 70 * MIB)
+    second = wait_for("it goes on, and asks again", lambda: (q := api.vm("full")["status"]["question"]) and q["id"] != first["id"] and q, 60)
+    told = [e["data"] for e in events(api) if e["kind"].startswith("task.") and e["data"]["kind"] == "vm.resume"]
+    assert any("full goes on by itself: the datastore local has" in (t["note"] or "") and t["user"] == "croft" for t in told), told
+    wait_for("it is left to a user", lambda: "now it waits for an answer" in small.log)
+    os.remove(f"{small.store}/filler")
+    assert api.vm("full")["status"]["question"]["id"] == second["id"]
+    api.post("/vms/full/answer", {"choice": "retry"})
+    console.until(b"wrote-0")
+    console.close()
+    api.post("/vms/full/poweroff")

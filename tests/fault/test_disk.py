@@ -1,10 +1,12 @@
 """A disk whose syncs fail, and one that does not answer: what was refused has not happened, and what waits is not lost."""
 import contextlib
 import os
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import tiny
 from croft import O, croftd, wait_for
 from test_steps import FAULTS
 
@@ -69,6 +71,22 @@ def test_the_first_commit_that_fails_is_not_found_by_the_next_croftd(disk):
     disk.kill()
     api = start(disk)
     assert known in ({}, {"refused": "1"}) and labels(api) == {"after": "1"}
+
+
+def test_a_start_after_a_crash_that_the_disk_refuses(disk):
+    """Nobody asks for it again but croftd, which has to be there: it does so until it can be kept."""
+    api = start(disk)
+    tiny.upload(api)
+    api.post("/vms", {"name": "a", "config": tiny.config(on_crash="restart")})
+    pid = api.post("/vms/a/start")["status"]["pid"]
+    broken = f"{disk.switches}/broken"
+    open(broken, "w", encoding="ascii").close()
+    os.kill(pid, signal.SIGKILL)
+    note = wait_for("it was refused twice", lambda: disk.log.count("could not be begun") == 2 and api.vm("a")["status"], 20)["note"]
+    assert "the database" in note and "it is started again at" in note, note
+    os.unlink(broken)
+    assert api.wait_state("a", "running")["status"]["note"] is None
+    assert [t["state"] for t in api.items("/tasks?target=a") if t["kind"] == "vm.start"] == ["done", "done"]
 
 
 def let_go(fifo):

@@ -4,13 +4,15 @@ import contextlib
 import http.client
 import os
 import signal
+import struct
 import threading
 import time
 
 import pytest
 import tiny
 from croft import O, SLOW, croftd, wait_for
-from truth import check, running
+from test_autostart import another_boot, events
+from truth import check, folder, running
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOW = {     # how it misbehaves: what its VM may be after a while
@@ -145,6 +147,39 @@ def test_the_plug_is_pulled_while_it_starts(house):
     check(house)
 
 
+def test_a_cancel_outlives_croftd(house):
+    """It was answered, and croftd is killed before the start is over: nobody starts it again, and it is said whose wish that was."""
+    api, name = house.client(), "mute-4"
+    vm = api.post("/vms", {"name": name, "config": tiny.config()})
+    task = begin(api, name)
+    shim = next(p for p, uuid in running(house, "croft-vm").items() if uuid == vm["id"])
+    os.kill(shim, signal.SIGSTOP)           # it does not tell that QEMU is gone
+    assert api.request("DELETE", task).status == 202
+    house.kill()
+    os.kill(shim, signal.SIGCONT)
+    house.start()
+    api = house.client()
+    ended = api.get(task, Prefer="wait=20")
+    assert ended["state"] == "cancelled" and "cancelled by root" in ended["error"]["detail"], ended
+    remove(house, name)
+    check(house)
+
+
+def test_a_start_with_the_host_that_a_user_cancels(house):
+    api, name = house.client(), "mute-5"
+    vm = api.post("/vms", {"name": name, "config": tiny.config(autostart=True)})
+    api = another_boot(house)
+    start = wait_for("it hangs", lambda: (now := api.vm(name)["status"])["state"] == "starting" and now["pid"] and now["task"])
+    assert api.ok("DELETE", f"/tasks/{start}")["state"] == "cancelled"
+    boot = next(t for t in api.items("/tasks") if t["kind"] == "host.autostart")
+    boot = api.get(f"/tasks/{boot['id']}", Prefer="wait=20")
+    assert boot["state"] == "done", boot
+    notes = [e["data"]["note"] for e in events(api) if e["kind"] == "task.changed" and e["target"] == "host"]
+    assert f"{name}: its start was cancelled by root" in notes, notes
+    api.ok("DELETE", f"/vms/{vm['id']}")
+    check(house)
+
+
 def test_the_plug_is_pulled_while_it_wakes(house):
     """Nothing of the guest has run: it is suspended as it was."""
     api = house.client()
@@ -205,7 +240,8 @@ def test_a_stopped_qemu_costs_only_itself(house, capsys):
         with capsys.disabled():
             print(f"\nSIGSTOP of a QEMU: p99 of the list {under:.1f} ms")
         assert others(house, "real2") == before
-        api.wait_state("real2", "degraded", 20)
+        note = api.wait_state("real2", "degraded", 20)["status"]["note"]
+        assert "SIGSTOP" in note, note
         asked.join()
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -225,15 +261,53 @@ def echoes(house, name):
     return False
 
 
-def test_a_stopped_croft_vm_is_replaced(house, capsys):
-    """Whoever asks it something finds out. The guest, which may wait for it to read its console, runs on in the same QEMU."""
-    before, vm = others(house, "none"), house.client().vm("real1")
+def said(house, vm):
+    """Bytes that its guest has said: in the file of its console's history, so that nobody is asked."""
+    with open(f"{folder(house, vm)}/console.ring", "rb") as f:
+        return struct.unpack_from("=8sIIQQ", f.read(64))[4]
+
+
+def test_a_stopped_croft_vm_goes_on(house, capsys):
+    """Nobody asks anything, and a guest that prints stands still, since nobody reads: it goes on within a look of 4 s."""
+    api = house.client()
+    tiny.upload(api, "talks.bin", tiny.TALKS)
+    api.post("/vms", {"name": "talks", "config": tiny.config(kernel={"image": "[local] talks.bin"})})
+    vm = api.post("/vms/talks/start")
     pid = next(p for p, uuid in running(house, "croft-vm").items() if uuid == vm["id"])
+    mark = said(house, vm)
+    wait_for("it prints", lambda: said(house, vm) > mark)
     os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
+    wait_for("croft-vm has stopped", lambda: state_of(pid) == "T")
+    mark = said(house, vm)
+    wait_for("its guest goes on", lambda: said(house, vm) > mark, 20)
+    with capsys.disabled():
+        print(f"\nSIGSTOP of a croft-vm that nobody asks: {time.monotonic() - start:.1f} s until its guest went on")
+    assert "was stopped (SIGSTOP)" in house.log
+    assert running(house, "croft-vm")[pid] == vm["id"] and api.vm("talks")["status"]["pid"] == vm["status"]["pid"]
+    remove(house, "talks")
+    check(house)
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        return f.read().rpartition(")")[2].split()[0]
+
+
+def test_a_stopped_croft_vm_is_replaced(house, capsys):
+    """It is stopped again whenever it was let go on. The guest, which may wait for it, runs on in the same QEMU."""
+    before, vm = others(house, "none"), house.client().vm("real1")
+    pid = next(p for p, uuid in running(house, "croft-vm").items() if uuid == vm["id"])
+    start = time.monotonic()
+
+    def replaced():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        return pid not in running(house, "croft-vm")
+    wait_for("it is replaced", replaced, 20)
     wait_for("the guest is heard again", lambda: echoes(house, "real1"), 20)
     with capsys.disabled():
-        print(f"\nSIGSTOP of a croft-vm: {time.monotonic() - start:.1f} s until its guest was heard again")
+        print(f"\nSIGSTOP of a croft-vm, again and again: {time.monotonic() - start:.1f} s until its guest was heard again")
     assert others(house, "none") == before
-    assert pid not in running(house, "croft-vm")
+    assert house.client().vm("real1")["status"]["pid"] == vm["status"]["pid"]
     check(house)

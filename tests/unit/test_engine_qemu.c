@@ -1,6 +1,8 @@
 // LINK: hv-core
 /* A VM in the real QEMU: every action, every way to end, and all that may fall silent or die. Needs root. */
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include "vmrig.h"
 #include "child.h"
 #include "engine_qemu.h"
@@ -465,6 +467,82 @@ TEST(what_cannot_be_known_is_lost)
 		kill(qemu, SIGKILL);
 		IS(VM_OFF);
 	}
+	finish();
+}
+
+/* In a start, croft-vm is killed when it has executed QEMU and is about to tell so: by its first sendmsg after GO. Returns
+ * QEMU's pid, or 0. */
+static pid_t dies_untold(bool keep)
+{
+	AUTO_FREE char *file = xasprintf("%s/%s/launch.json", w.rig.home, RIG_UUID);
+	struct __ptrace_syscall_info i = { 0 };
+	struct run_folder f = { 0 };
+	int status;
+
+	eq_int(ptrace(PTRACE_SEIZE, w.parked, NULL, PTRACE_O_TRACESYSGOOD), 0);
+	eq_int(ptrace(PTRACE_INTERRUPT, w.parked, NULL, NULL), 0);
+	vm_go(w.vm);
+	while (waitpid(w.parked, &status, __WALL) == w.parked && WIFSTOPPED(status)) {
+		if (WSTOPSIG(status) == (SIGTRAP | 0x80) && ptrace(PTRACE_GET_SYSCALL_INFO, w.parked, sizeof(i), &i) > 0 &&
+		    i.op == PTRACE_SYSCALL_INFO_ENTRY && i.entry.nr == SYS_sendmsg)
+			break;
+		ptrace(PTRACE_SYSCALL, w.parked, NULL, NULL);
+	}
+	ok(run_read(w.rig.house.run_fd, RIG_UUID, &f, NULL) == 0 && f.state == RUN_RUNNING);
+	pid_t qemu = f.proc.pid;
+
+	run_folder_fini(&f);
+	if (!keep)
+		unlink(file);
+	kill(w.parked, SIGKILL);
+	return qemu;
+}
+
+static void parks(void)
+{
+	w.hold = true;
+	w.parked = 0;
+	eq_int(vm_start(w.vm, launch("virt"), on_done, NULL, &w.err), 0);
+	ok(until(w.parked, 5000));
+	w.hold = false;
+}
+
+TEST(a_start_whose_qemu_cannot_be_known_is_lost)
+{
+	if (!begin())
+		return;
+	parks();
+	unsigned asked = w.dones;
+	pid_t qemu = dies_untold(false);
+
+	IS(VM_LOST);
+	ok(until(w.dones > asked, 5000));
+	eq_int(w.err.code, ERR_UNAVAILABLE);
+	ok(kill(qemu, 0) == 0);
+	ok(!ASK(vm_start(w.vm, launch("virt"), on_done, NULL, &e_)));
+	kill(qemu, SIGKILL);
+	IS(VM_OFF);
+	ok(boot());
+	OK(vm_poweroff(w.vm, on_done, NULL, &e_));
+	finish();
+}
+
+/* The croft-vm that is to adopt it cannot be had for a while. */
+TEST(a_start_whose_qemu_is_not_kept_goes_on)
+{
+	if (!begin())
+		return;
+	parks();
+	w.rig.shim[0] = 'x';
+	struct guest *g = w.vm->run;
+	pid_t qemu = dies_untold(true);
+
+	ok(until(!g->keeper, 5000));
+	eq_int(vm_state(w.vm), VM_STARTING);
+	w.rig.shim[0] = '/';
+	IS(VM_RUNNING);
+	eq_int(status().pid, qemu);
+	OK(vm_poweroff(w.vm, on_done, NULL, &e_));
 	finish();
 }
 

@@ -452,6 +452,57 @@ TEST(hung_shim_is_found_by_the_probe)
 	rig_fini(&r);
 }
 
+static void stop(struct rig *r)
+{
+	kill(r->proc.shim, SIGSTOP);
+	ok(rig_until(r, proc_is_stopped(r->proc.shim, r->proc.shim_start_time), 5000));
+}
+
+TEST(stopped_shim_goes_on_at_a_look)
+{
+	struct rig r;
+	if (!rig_init(&r))
+		return;
+	if (rig_boot(&r) && rig_guest_up(&r)) {
+		pid_t before = r.proc.shim;
+		for (int i = 0; i < 2; i++) {
+			stop(&r);
+			keeper_look(r.k);
+			ok(rig_until(&r, !proc_is_stopped(before, r.proc.shim_start_time), 5000));
+			keeper_look(r.k);		/* all is well: the next stop is a first one */
+			ok(rig_guest_up(&r));
+		}
+		eq_int(r.degraded, 0);
+		eq_int(r.running, 1);
+		stop(&r);
+		keeper_look(r.k);
+		stop(&r);
+		keeper_look(r.k);			/* it does not stay so */
+		ok(rig_until(&r, r.running == 2, 5000));
+		eq_int(r.degraded, 1);
+		ok(r.proc.adopted && r.proc.shim != before);
+		ok(rig_guest_up(&r));
+	}
+	rig_fini(&r);
+}
+
+TEST(stopped_qemu_is_left_alone)
+{
+	struct rig r;
+	if (!rig_init(&r))
+		return;
+	if (rig_boot(&r) && rig_guest_up(&r)) {
+		kill(r.proc.pid, SIGSTOP);
+		ok(rig_until(&r, proc_is_stopped(r.proc.pid, r.proc.start_time), 5000));
+		keeper_look(r.k);
+		keeper_look(r.k);
+		ok(proc_is_stopped(r.proc.pid, r.proc.start_time));
+		eq_int(r.degraded, 0);
+		kill(r.proc.pid, SIGCONT);
+	}
+	rig_fini(&r);
+}
+
 /* A connection may end while its croft-vm lives: there must not be two of them. */
 TEST(lost_connection_leaves_one_shim)
 {

@@ -1,5 +1,7 @@
 // LINK:
 /* Clocks and the boot's id, as they are and as a test sets them. */
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "t.h"
 #include "world.h"
@@ -43,6 +45,31 @@ TEST(processes)
 {
 	ok(proc_start_time(getpid()) > 0);
 	eq_int(proc_start_time(0x3fffffff), 0);
+	ok(!proc_is_stopped(getpid(), proc_start_time(getpid())));
+}
+
+TEST(a_stopped_process)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		pause();
+		_exit(1);
+	}
+	uint64_t start = proc_start_time(pid);
+
+	ok(!proc_is_stopped(pid, start));
+	kill(pid, SIGSTOP);
+	eq_int(waitpid(pid, &status, WUNTRACED), pid);
+	ok(proc_is_stopped(pid, start));
+	ok(!proc_is_stopped(pid, start + 1));		/* another one of this number */
+	kill(pid, SIGCONT);
+	eq_int(waitpid(pid, &status, WCONTINUED), pid);
+	ok(!proc_is_stopped(pid, start));
+	kill(pid, SIGKILL);
+	eq_int(waitpid(pid, &status, 0), pid);
+	ok(!proc_is_stopped(pid, start));
 }
 
 T_MAIN
