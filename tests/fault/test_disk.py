@@ -89,6 +89,25 @@ def test_a_start_after_a_crash_that_the_disk_refuses(disk):
     assert [t["state"] for t in api.items("/tasks?target=a") if t["kind"] == "vm.start"] == ["done", "done"]
 
 
+def test_a_cancel_that_the_disk_refuses(disk):
+    """It takes effect, but is not answered as if it were kept."""
+    api = start(disk)
+    tiny.upload(api, "deaf.bin", tiny.DEAF)
+    api.post("/vms", {"name": "a", "config": tiny.config(kernel={"image": "[local] deaf.bin"})})
+    api.post("/vms/a/start")
+    task = f"/tasks/{api.request('POST', '/vms/a/shutdown').json['id']}"
+    wait_for("it waits for the guest", lambda: api.get(task)["step"] == "wait for the guest to end")
+    broken = f"{disk.switches}/broken"
+    open(broken, "w", encoding="ascii").close()
+    assert "the database" in api.problem(503, "DELETE", task)["detail"]
+    assert api.get(task)["state"] == "running"
+    os.unlink(broken)
+    ended = api.get(task, Prefer="wait=20")
+    assert ended["state"] == "cancelled", ended
+    assert api.vm("a")["status"]["pid"]
+    api.post("/vms/a/poweroff")
+
+
 def let_go(fifo):
     """What waits for it goes on, and nothing waits any more."""
     writer = os.open(fifo, os.O_WRONLY)
