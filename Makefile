@@ -108,9 +108,9 @@ check:			## build with warnings as errors, run all tests: make check ONLY="unit 
 	@packaging/install-deps check
 	@$(MAKE) --no-print-directory -s $(JOBS) WERROR=-Werror tests test-images $(NODE_MODULES)
 	@O=$O tests/run $(ONLY)
-soak:			## kill croftd, fronts and croft-vms at COUNT random instants under a mixed load; CROFT_SEED=N repeats one
+soak:			## kill croftd, fronts and croft-vms at COUNT random instants under a mixed load, then replay all of a disk's ends; CROFT_SEED=N
 	@packaging/install-deps check
-	@$(MAKE) --no-print-directory -s $(JOBS) all
+	@$(MAKE) --no-print-directory -s $(JOBS) tests test-images
 	@O=$O tests/fault/soak $(or $(COUNT),1000)
 clean-root:		## both commands of the README on a fresh Debian 12 (as root; tests/clean-root/run tells more)
 	@tests/clean-root/run

@@ -135,31 +135,15 @@ const struct task_kind task_vm_start = { "vm.start", start_steps, .cancellable =
 
 /* ---- shutdown, reboot */
 
+static void shutdown_ask(struct task *t);
+
 static bool is_off(const struct task *t) { return !vm_state_alive(vm_state(t->vm->vm)); }
-
-/* What ended by itself while it was asked to is what was wanted. */
-static void shutdown_asked(void *arg, const struct err *e)
-{
-	const struct task *t = arg;
-
-	task_step_end(arg, !t->c->stopping && is_off(t) ? NULL : e);
-}
 
 /* As it was wished, perhaps while croftd was away: its row, too, says from now on that it shall not run. */
 static void off_already(struct task *t)
 {
 	inventory_publish(t->vm);
 	task_step_end(t, NULL);
-}
-
-static void shutdown_ask(struct task *t)
-{
-	if (is_off(t))
-		off_already(t);
-	else if (vm_state(t->vm->vm) == VM_ENDING)	/* the croftd before has asked, and the guest has done it */
-		task_step_end(t, NULL);
-	else
-		ask(t, vm_shutdown, shutdown_asked);
 }
 
 static void wait_changed(struct task *t)
@@ -207,6 +191,46 @@ static void wait_cancelled(struct task *t)
 
 	fail(&e, ERR_CANCELLED, "waiting for the shutdown of %s was cancelled; the guest may still do it", t->vm->name);
 	task_step_end(t, &e);
+}
+
+/* Asked for again, after a croftd that died: of a guest that has done it the process may not be gone yet, but its monitor. */
+static void shutdown_wait(struct task *t)
+{
+	if (t->vm_changed)
+		return;
+	t->vm_changed = shutdown_ask;
+	t->cancelled = wait_cancelled;
+	timer_arm(&t->deadline, t->c->ev, patience_s(t) * 1000000, wait_over, t);
+}
+
+/* What ended by itself while it was asked to is what was wanted. */
+static void shutdown_asked(void *arg, const struct err *e)
+{
+	struct task *t = arg;
+
+	if (e && t->redone && e->code == ERR_UNAVAILABLE && !t->c->stopping && !is_off(t))
+		shutdown_wait(t);
+	else
+		task_step_end(t, !t->c->stopping && is_off(t) ? NULL : e);
+}
+
+static void shutdown_ask(struct task *t)
+{
+	enum vm_state s = vm_state(t->vm->vm);
+
+	if (s == VM_DEGRADED && t->redone) {
+		shutdown_wait(t);
+		return;
+	}
+	t->vm_changed = NULL;
+	t->cancelled = NULL;
+	timer_disarm(&t->deadline);
+	if (is_off(t))
+		off_already(t);
+	else if (s == VM_ENDING)
+		task_step_end(t, NULL);
+	else
+		ask(t, vm_shutdown, shutdown_asked);
 }
 
 static void wait_off(struct task *t)
