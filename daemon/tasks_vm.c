@@ -14,6 +14,7 @@
 #include "tasks_vm.h"
 #include "text.h"
 
+#define ENDING_USEC	10000000	/* between the end of a monitor and that of its process, at most */
 #define SHUTDOWN_S	120	/* the guest's time, unless the request says another */
 
 static void step_done(void *arg, const struct err *e) { task_step_end(arg, e); }
@@ -152,12 +153,33 @@ static void off_already(struct task *t)
 	task_step_end(t, NULL);
 }
 
-static void shutdown_ask(struct task *t)
+static void shutdown_now(struct task *t)
 {
+	t->vm_changed = NULL;
+	timer_disarm(&t->deadline);
 	if (is_off(t))
 		off_already(t);
 	else
 		ask(t, vm_shutdown, shutdown_asked);
+}
+
+static void shutdown_changed(struct task *t)
+{
+	if (vm_state(t->vm->vm) != VM_DEGRADED)
+		shutdown_now(t);
+}
+
+static void shutdown_late(void *arg) { shutdown_now(arg); }
+
+/* What the croftd before has asked may be ending right now: its monitor goes before its process does. */
+static void shutdown_ask(struct task *t)
+{
+	if (!t->redone || vm_state(t->vm->vm) != VM_DEGRADED) {
+		shutdown_now(t);
+		return;
+	}
+	t->vm_changed = shutdown_changed;
+	timer_arm(&t->deadline, t->c->ev, ENDING_USEC, shutdown_late, t);
 }
 
 static void wait_changed(struct task *t)
