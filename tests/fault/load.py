@@ -210,7 +210,7 @@ class Load:
         for o in self.owners[:len(slow)]:
             o.start()
         with self.clock("the first boot"):      # of those that take their time
-            wait_for("the agents answer", lambda: self.failures or all(m.up for m in slow), BOOT_S)
+            wait_for("the agents answer", lambda: self.failures or all(m.was_up for m in slow), BOOT_S)
         for o in self.owners[len(slow):]:
             o.start()
         done = 0
