@@ -226,6 +226,8 @@ class Load:
         for o in self.owners:
             o.join(PATIENCE_S)
         self.database()
+        for kind in KINDS if count >= 60 else ():
+            assert any(k == kind for k, _ in self.ends), f"{kind} was never asked for: what does a VM need for it?"
 
     def database(self):
         with contextlib.closing(sqlite3.connect(f"{self.croft.home}/croft.db")) as db:
