@@ -210,7 +210,7 @@ class Load:
         for o in self.owners[:len(slow)]:
             o.start()
         with self.clock("the first boot"):      # of those that take their time
-            wait_for("the agents answer", lambda: self.failures or all(m.up for m in slow), BOOT_S)
+            wait_for("the agents answer", lambda: self.failures or all(m.was_up for m in slow), BOOT_S)
         for o in self.owners[len(slow):]:
             o.start()
         done = 0
@@ -226,6 +226,8 @@ class Load:
         for o in self.owners:
             o.join(PATIENCE_S)
         self.database()
+        for kind in KINDS if count >= 60 else ():
+            assert any(k == kind for k, _ in self.ends), f"{kind} was never asked for: what does a VM need for it?"
 
     def database(self):
         with contextlib.closing(sqlite3.connect(f"{self.croft.home}/croft.db")) as db:

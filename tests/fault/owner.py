@@ -36,6 +36,7 @@ class Machine:
     def __init__(self, name, guest):
         self.name, self.guest = name, guest
         self.seen = 0                       # the epoch in which it was seen as it is here
+        self.was_up = False                 # once, whatever it is now
         self.gone()
 
     def gone(self):
@@ -198,6 +199,7 @@ class Owner(threading.Thread):
         """The guest has come so far that it does what it is asked."""
         with contextlib.suppress(*GONE, WebSocketException, AssertionError):
             m.up = m.guest.up(self.load.croft.client(), m.name)
+        m.was_up |= m.up
         assert m.up or time.monotonic() - m.boots < BOOT_S, f"{m.name} does not boot"
         return m.up
 

@@ -3,7 +3,6 @@ import os
 import random
 
 from croft import croftd
-from kinds import KINDS
 from load import Load
 
 COUNT = int(os.environ.get("COUNT", "60"))
@@ -21,5 +20,3 @@ def test_something_dies_at_any_moment(tmp_path, capsys):
             load.end()
             with capsys.disabled():
                 print(f"\nCROFT_SEED={seed}", *load.figures(), sep="\n")
-        for kind in KINDS if COUNT >= 60 else ():
-            assert any(k == kind for k, _ in load.ends), f"{kind} was never asked for: what does a VM need for it?"
