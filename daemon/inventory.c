@@ -242,19 +242,37 @@ void inventory_tell(struct machine *m)
 			w->changed(w, m);
 }
 
-/* The row tells whether it was running when the host, or croftd, went down. */
+struct ended { char id[37], *end; };
+
+/* The row tells whether it was running when the host, or croftd, went down, and if not, how it had ended. */
 static int ended_work(struct change *ch, struct db_tx *tx, struct err *e)
 {
-	return db_exec(tx, e, "UPDATE vms SET started_config = NULL WHERE id = ? AND memory IS NULL", "s", (const char *)ch->arg);
+	const struct ended *ed = ch->arg;
+
+	return db_exec(tx, e, "UPDATE vms SET started_config = NULL, last_end = ? WHERE id = ? AND memory IS NULL", "ss", ed->end, ed->id);
 }
 static void ended_apply(struct change *ch)
 {
-	struct machine *m = inventory_get(ch->c->inv, ch->arg);
+	struct machine *m = inventory_get(ch->c->inv, ((struct ended *)ch->arg)->id);
 
 	if (m)
 		m->was_on = false;
 }
-static void ended_fini(struct change *ch, const struct err *e) { free(ch->arg); }
+static void ended_fini(struct change *ch, const struct err *e)
+{
+	free(((struct ended *)ch->arg)->end);
+	free(ch->arg);
+}
+static struct ended *ended_new(const struct machine *m)
+{
+	struct ended *ed = xnew(ended);
+	struct vm_status st;
+
+	vm_status(m->vm, &st);
+	memcpy(ed->id, m->id, sizeof ed->id);
+	ed->end = machine_end_text(st.last);
+	return ed;
+}
 
 /* It has come up, or can be changed again. */
 static void on_state(struct machine *m)
@@ -284,7 +302,7 @@ static void tell(struct machine *m)
 	buf_add(change_event(ch, "vm.changed", m->id), json, n);
 	if (vm_state(m->vm) == VM_OFF && !crash_waits(m)) {	/* one that waits shall run: the next croftd sees to it */
 		ch->work = ended_work;
-		ch->arg = xstrdup(m->id);
+		ch->arg = ended_new(m);
 		ch->apply = ended_apply;
 		ch->fini = ended_fini;
 	}
@@ -437,6 +455,7 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 	struct machine *m = machine_new(inv->c);
 	struct machine_input labels = {};
 	const char *config = db_text(q, 5), *started = db_text(q, 8);
+	struct vm_last last;
 	struct err e = {};
 
 	snprintf(m->id, sizeof m->id, "%s", db_text(q, 0));
@@ -465,14 +484,17 @@ static void load_row(struct inventory *inv, struct db_rows *q)
 	load_memory(m, db_text(q, 9));
 	inventory_add(inv, m);
 	m->was_on = started != NULL;
+	m->end_known = !started && m->vm && db_text(q, 10) && machine_end_read(db_text(q, 10), &last) == 0;
+	if (m->end_known)
+		vm_set_last(m->vm, &last);
 }
 
 static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct inventory *inv = ((struct loading *)j)->inv;
 	struct db_rows *q;
-	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config, memory FROM vms"
-			 " ORDER BY name", NULL);
+	int r = db_query(tx, &q, e, "SELECT id, name, revision, uid, labels, config, folder, created, started_config, memory,"
+			 " last_end FROM vms ORDER BY name", NULL);
 
 	while (r >= 0 && (r = db_next(q, e)) > 0)
 		load_row(inv, q);
@@ -499,6 +521,8 @@ static void found(void *arg, const struct run_folder *r)
 			log_error("VM %s runs but cannot be attached: %s", m->name, e.msg);
 	} else {
 		m->was_on &= r->state == RUN_ENDED;	/* it ended with the host: that is the policy of the host's start */
+		if (m->end_known)		/* by the croftd that saw it, better than by the process alone */
+			return;
 		vm_last_from_run(r, &last);
 		vm_set_last(m->vm, &last);
 	}

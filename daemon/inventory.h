@@ -43,6 +43,7 @@ struct machine {
 	struct crash *crash;		/* owned; NULL: it has not crashed. crash.h */
 	struct room *room;		/* owned; NULL: its disks were never full. room.h */
 	bool was_on;			/* when croftd or the host went down, and its row says so still */
+	bool end_known;			/* at the start: its row says how its last run ended */
 	char *invalid;			/* owned: why the row cannot be read; then only name and id are good */
 	struct vm *vm;			/* owned; never NULL unless invalid */
 	struct task *task;		/* that holds it, or NULL */
@@ -65,6 +66,12 @@ struct machine {
 struct machine_input { char *name; struct field_vec labels; struct vm_spec config; bool start; };
 extern const struct fields machine_input_fields;	/* "VmCreate" */
 extern const struct fields machine_patch_fields;	/* "VmPatch": name, labels, config */
+/* How a run ended, as the row has it: VmEnd. The caller owns the text. Read: 0, or what is
+ * no such text. */
+#define MACHINE_END_MAX	8192
+struct vm_last;
+char *machine_end_text(const struct vm_last *last);
+int machine_end_read(const char *text, struct vm_last *ret);
 extern const struct fields machine_labels_fields;	/* the labels alone, for the row */
 extern const struct fields machine_fields;		/* "Vm": for OpenAPI */
 

@@ -1,7 +1,8 @@
 /* machine.c: one VM's row: its tables, and its JSON. */
+#include <errno.h>
 #include <stdio.h>
-#include "agent.h"
 #include <string.h>
+#include "agent.h"
 #include "crash.h"
 #include "event.h"
 #include "inventory.h"
@@ -65,6 +66,38 @@ static const struct field end_rows[] = {
 	{}
 };
 static const struct fields end_fields = { "VmEnd", sizeof(struct end_view), end_rows, "how the last run of a VM ended" };
+
+static struct end_view end_view(const struct vm_last *last)
+{
+	return (struct end_view){ .why = (int)last->why, .when = last->when_usec, .message = (char *)last->message,
+				  .explanation = (char *)vm_why_help(last->why), .signal = (uint64_t)last->signal };
+}
+
+char *machine_end_text(const struct vm_last *last)
+{
+	struct buf b AUTO_BUF = BUF_INIT(MACHINE_END_MAX);
+	struct jw w = JW(&b);
+	struct end_view v = end_view(last);
+
+	fields_encode(&end_fields, &v, &w, NULL);
+	return xstrndup(b.data, b.len);
+}
+
+int machine_end_read(const char *text, struct vm_last *ret)
+{
+	struct end_view v = {};
+	struct err e = {};
+	json_t *j = json_parse(text, strlen(text), MACHINE_END_MAX, &e);
+	int r = j ? fields_decode(&end_fields, j, FIELDS_STORED, &v, &e) : -EINVAL;
+
+	json_decref(j);
+	if (r == 0) {
+		*ret = (struct vm_last){ .why = (enum vm_why)v.why, .when_usec = v.when, .exit_code = -1, .signal = (int)v.signal };
+		snprintf(ret->message, sizeof ret->message, "%s", v.message ?: "");
+	}
+	fields_fini(&end_fields, &v);
+	return r;
+}
 
 const char *const machine_answers[] = { "retry", "poweroff", NULL };
 static const struct choice_view choices[] = {
@@ -312,8 +345,7 @@ static void view_status(const struct machine *m, struct vm_place *place, struct 
 		s->question = (struct question_view){ .id = st.question->id, .since = st.question->since_usec,
 			.device = (char *)st.question->device, .text = (char *)st.question->text,
 			.choices = { (void *)choices, COUNT(choices) } };
-	s->last_end = (struct end_view){ .why = (int)st.last->why, .when = st.last->when_usec, .message = (char *)st.last->message,
-					 .explanation = (char *)vm_why_help(st.last->why), .signal = (uint64_t)st.last->signal };
+	s->last_end = end_view(st.last);
 }
 
 void machine_write(const struct machine *m, const struct machine *as, struct buf *out)

@@ -42,5 +42,8 @@ const char *const schema_migrations[] = {
 
 	/* 2: of a suspended VM: what its saved memory is (machine_memory_fields) */
 	"ALTER TABLE vms ADD COLUMN memory TEXT;",
+
+	/* 3: of a VM that is off: how its last run ended (machine_end_fields) */
+	"ALTER TABLE vms ADD COLUMN last_end TEXT;",
 	NULL
 };
