@@ -289,7 +289,8 @@ int call(struct ctl *c, struct call *k)
 		buf_adds(&headers, k->headers);
 	if (text)
 		buf_addf(&headers, "Content-Type: %s\r\n", op->flags & API_PATCH ? "application/merge-patch+json" : "application/json");
-	if (!strcmp(op->method, "POST") || !strcmp(op->method, "DELETE")) {	/* so that it is done once even if it has to be sent twice */
+	if (!strcmp(op->method, "POST") || !strcmp(op->method, "DELETE")) {
+		/* so that it is done once even if it has to be sent twice */
 		text_uuid_random(key);
 		buf_addf(&headers, "Idempotency-Key: %s\r\n", key);
 	}

@@ -65,7 +65,8 @@ static void look_at_croftd(const struct ctl *c)
 	if (fd < 0 && errno == EACCES)
 		say_hint("as root, vmctl doctor can say more");
 	else if (held)
-		say_hint("croftd runs (it holds %s) and does not answer: it hangs, or has too much to do; VMs run on whatever it does", lock);
+		say_hint("croftd runs (it holds %s) and does not answer: it hangs, or has too much to do; VMs run on whatever it does",
+			 lock);
 	else
 		say_hint("croftd does not run; VMs that ran run on without it, and it finds them again when it starts");
 	say_hint("what it said: %s", installed ? "journalctl -u croftd -n 50" : "the terminal of make run");

@@ -218,7 +218,8 @@ static int run_op(struct ctl *c, const char *noun, const struct api_op *op, stru
 		return code;
 	if (op->in) {
 		k.body = json_object();
-		if (api_field(op->in, "name", 4) && (!op->params[0].name || strstr(op->id, "_create")) && used < a->n && !strchr(a->v[used], '='))
+		if (api_field(op->in, "name", 4) && (!op->params[0].name || strstr(op->id, "_create")) &&
+		    used < a->n && !strchr(a->v[used], '='))
 			json_object_set_new(k.body, "name", json_string(a->v[used++]));
 		code = command_body(op, a, used, k.body);
 	} else if (used < a->n) {

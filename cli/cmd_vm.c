@@ -58,7 +58,8 @@ int vm_ls(struct ctl *c, const struct command *cmd, struct args *a)
 		return code;
 	code = out_list(c, items, op->out);
 	if (!json_array_size(items) && c->output == OUT_TABLE && isatty(STDERR_FILENO))
-		fprintf(stderr, "No VMs%s. A first one: vmctl create NAME disk=20GiB cdrom='[local] FILE.iso'\n", a->n ? " of that name" : "");
+		fprintf(stderr, "No VMs%s. A first one: vmctl create NAME disk=20GiB cdrom='[local] FILE.iso'\n",
+			a->n ? " of that name" : "");
 	if (c->output == OUT_TABLE && isatty(STDERR_FILENO))
 		tell_problems(c);
 	json_decref(items);

@@ -119,7 +119,8 @@ int cmd_complete(struct ctl *c, const struct command *self, struct args *a)
 static const char bash[] =
 	"_vmctl() {\n"
 	"\tlocal IFS=$'\\n' cur words cword\n"
-	"\t_get_comp_words_by_ref -n =: cur words cword 2>/dev/null || { words=(\"${COMP_WORDS[@]}\"); cword=$COMP_CWORD; cur=${words[cword]}; }\n"
+	"\t_get_comp_words_by_ref -n =: cur words cword 2>/dev/null ||"
+	" { words=(\"${COMP_WORDS[@]}\"); cword=$COMP_CWORD; cur=${words[cword]}; }\n"
 	"\tCOMPREPLY=($(vmctl __complete -- \"${words[@]:1:cword}\" 2>/dev/null))\n"
 	"\t[[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
 	"\tdeclare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions \"$cur\"\n"

@@ -31,11 +31,11 @@ const struct command commands[] = {
 	{ "rm", "VM... [--force]", "delete VMs that are off, with their disks; --force powers them off", vm_rm, "vm_delete", true },
 	{ "console", "VM", "open the serial console; Ctrl-] leaves it", vm_console, "console_create", true },
 	{ "wait", "VM [--for STATE,...]", "wait until the VM is in a state: off, running, ...", vm_wait, NULL },
-	{ "events", "[--follow] [--kinds vm.*,task.*] [--after N] [--limit N]", "show what happened; --follow: what happens", cmd_events, NULL,
-	  true },
+	{ "events", "[--follow] [--kinds vm.*,task.*] [--after N] [--limit N]", "show what happened; --follow: what happens",
+	  cmd_events, NULL, true },
 	{ "host", "", "show this host and what it can do, with reasons", cmd_host, "host_get" },
-	{ "doctor", "[--deep]", "examine this host: what is not as it should be, and what mends it", cmd_doctor, "host_doctor", .offline = true,
-	  .more = "  exits with 1 when there are errors; --deep reads the whole database, too" },
+	{ "doctor", "[--deep]", "examine this host: what is not as it should be, and what mends it", cmd_doctor, "host_doctor",
+	  .offline = true, .more = "  exits with 1 when there are errors; --deep reads the whole database, too" },
 	{ "usb", "", "list the USB devices that are plugged into this host, and which VM has which", cmd_usb, "host_usb_list", .more =
 	  "  vmctl set web usb.stick.vendor=0951 usb.stick.product=1666\n"
 	  "  vmctl set web usb.modem.port=1-1.2 usb.stick=null" },

@@ -372,7 +372,8 @@ static void api_restore(struct req *r)
 
 const struct route routes_config[] = {
 	{ "GET", "/api/v1/config", "config_backup", PERM_ACCESS_MANAGE, 0, NULL, &doc_fields, NULL, api_backup,
-	  "users and VMs of this host as one document; not in it: disks, and the memory of suspended VMs, which are off where it is restored" },
+	  "users and VMs of this host as one document; not in it: disks, and the memory of suspended VMs,"
+	  " which are off where it is restored" },
 	{ "POST", "/api/v1/config", "config_restore", PERM_ACCESS_MANAGE, ROUTE_STORED, &doc_fields, &result_fields, NULL, api_restore,
 	  "bring users and VMs of such a document to this host" },
 	{}

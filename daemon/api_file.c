@@ -157,13 +157,15 @@ static int parse_range(const struct req *r, uint64_t size, uint64_t *from, uint6
 	snprintf(b, sizeof b, "%.23s", dash + 1);
 	if (!*a) {		/* the last so many */
 		if (text_u64(b, n) < 0 || *n == 0)
-			return fail(e, ERR_RANGE, "Range: %.60s is not satisfiable; the file has %llu bytes", r->head.range, (unsigned long long)size);
+			return fail(e, ERR_RANGE, "Range: %.60s is not satisfiable; the file has %llu bytes", r->head.range,
+				    (unsigned long long)size);
 		*n = *n < size ? *n : size;
 		*from = size - *n;
 		return 1;
 	}
 	if (text_u64(a, from) < 0 || *from >= size || (*b && (text_u64(b, &last) < 0 || last < *from)))
-		return fail(e, ERR_RANGE, "Range: %.60s is not satisfiable; the file has %llu bytes", r->head.range, (unsigned long long)size);
+		return fail(e, ERR_RANGE, "Range: %.60s is not satisfiable; the file has %llu bytes", r->head.range,
+			    (unsigned long long)size);
 	*n = (last < size ? last + 1 : size) - *from;
 	return 1;
 }

@@ -50,7 +50,8 @@ static const struct fields password_fields = { "PasswordChange", sizeof(struct p
 static void write_session(const struct who *w, int64_t expires, struct buf *out)
 {
 	const char *names[PERM_COUNT];
-	struct session_view v = { .user = (char *)w->name, .role = w->role, .via = w->via, .permissions = { names, 0 }, .expires = expires };
+	struct session_view v = { .user = (char *)w->name, .role = w->role, .via = w->via, .permissions = { names, 0 },
+				  .expires = expires };
 	struct jw j = JW(out);
 
 	for (enum perm p = 0; p < PERM_COUNT; p++)
@@ -177,7 +178,8 @@ static void api_logout(struct req *r)
 	struct err e = {};
 
 	if (r->who.via != WHO_SESSION) {
-		fail(&e, ERR_STATE, "there is no session to end: you came in %s", r->who.via == WHO_TOKEN ? "by a token" : "as a local user");
+		fail(&e, ERR_STATE, "there is no session to end: you came in %s",
+		     r->who.via == WHO_TOKEN ? "by a token" : "as a local user");
 		if (r->who.via == WHO_TOKEN)
 			err_hint(&e, "DELETE /api/v1/tokens/{token} makes a token worthless");
 		req_fail(r, &e);

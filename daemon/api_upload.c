@@ -430,14 +430,15 @@ static int list_work(struct db_job *j, struct db_tx *tx, struct err *e)
 	struct listing *l = (struct listing *)j;
 	struct jw w = JW(&l->out);
 	struct db_rows *q;
-	int r = db_query(tx, &q, e, "SELECT id, user, target, size, durable, created FROM uploads WHERE ?1 = '' OR id = ?1 ORDER BY created",
-			 "s", l->id);
+	int r = db_query(tx, &q, e, "SELECT id, user, target, size, durable, created FROM uploads"
+			 " WHERE ?1 = '' OR id = ?1 ORDER BY created", "s", l->id);
 
 	jw_obj(&w, NULL);
 	jw_arr(&w, "items");
 	while (r >= 0 && (r = db_next(q, e)) > 0) {
 		struct upload_view v = { .id = (char *)db_text(q, 0), .user = (char *)db_text(q, 1), .target = (char *)db_text(q, 2),
-					 .size_bytes = (uint64_t)db_int(q, 3), .durable_bytes = (uint64_t)db_int(q, 4), .created = db_int(q, 5) };
+					 .size_bytes = (uint64_t)db_int(q, 3), .durable_bytes = (uint64_t)db_int(q, 4),
+					 .created = db_int(q, 5) };
 
 		fields_encode(&upload_fields, &v, &w, NULL);
 		snprintf(l->target, sizeof l->target, "%s", v.target);

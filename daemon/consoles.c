@@ -175,8 +175,8 @@ static void api_open(struct req *r)
 }
 
 const struct route routes_console[] = {
-	{ "POST", "/api/v1/vms/{vm}/console", "console_create", PERM_VM_CONSOLE, ROUTE_CREATED | ROUTE_OPTIONAL | ROUTE_PASSING, &input_fields,
-	  &view_fields, NULL, api_create, "get a one-time ticket for a VM's serial console or screen" },
+	{ "POST", "/api/v1/vms/{vm}/console", "console_create", PERM_VM_CONSOLE, ROUTE_CREATED | ROUTE_OPTIONAL | ROUTE_PASSING,
+	  &input_fields, &view_fields, NULL, api_create, "get a one-time ticket for a VM's serial console or screen" },
 	{ "GET", "/api/v1/consoles/{ticket}", "console_open", PERM_ANYBODY, ROUTE_SOCKET, NULL, NULL, NULL, api_open,
 	  "open a console with its ticket" },
 	{}

@@ -89,7 +89,8 @@ int db_check_log(const char *path, struct err *e)
 
 	if (access(path, F_OK) < 0 || file_read_at(AT_FDCWD, name, DB_LOG_MAX, &text, &n) < 0 || db_log_lost(text, n) < 2)
 		return 0;
-	return fail(e, ERR_STATE, "the database %s is damaged: what was changed last is missing, since its log cannot be read to its end", path);
+	return fail(e, ERR_STATE, "the database %s is damaged: what was changed last is missing, since its log cannot be read to its end",
+		    path);
 }
 
 /* ---- the new one */

@@ -130,7 +130,8 @@ static void check_vm(struct exam *x, const struct machine *m)
 		exam_find(x, SEVERITY_ERROR, "vm-lost", m->name, who, "%s is neither started nor killed: %s", m->name,
 			  st.note ?: "something holds its lock, and it is not known what");
 	else if (st.question)
-		exam_find(x, SEVERITY_ERROR, "vm-asks", m->name, retry, "%s stands still until somebody answers: %s", m->name, st.question->text);
+		exam_find(x, SEVERITY_ERROR, "vm-asks", m->name, retry, "%s stands still until somebody answers: %s", m->name,
+			  st.question->text);
 	else if (st.state == VM_PAUSED && st.note)
 		exam_find(x, SEVERITY_WARNING, "vm-waits", m->name, go_on, "%s is paused: %s", m->name, st.note);
 	else if (st.state == VM_OFF && last->why == VM_WHY_GUEST_PANIC)
@@ -178,7 +179,8 @@ static void check_host(struct exam *x)
 
 	exam_looked(x, 3);
 	if (!host_kvm(h))
-		exam_find(x, SEVERITY_NOTE, "no-kvm", NULL, NULL, "guests are emulated, which is slow: %s", h->kvm.reason ?: h->accel_reason);
+		exam_find(x, SEVERITY_NOTE, "no-kvm", NULL, NULL, "guests are emulated, which is slow: %s",
+			  h->kvm.reason ?: h->accel_reason);
 	if (!h->qemu.path)
 		exam_find(x, SEVERITY_ERROR, "no-qemu", NULL, "apt-get install qemu-system-arm", "there is no QEMU: no VM can be started");
 	if (h->scope_problem)
@@ -263,7 +265,8 @@ static void answer(struct exam *x)
 		struct finding *f = field_vec_add(&x->view.findings, sizeof *f);
 
 		*f = (struct finding){ .severity = SEVERITY_NOTE, .what = xstrdup("more"),
-				       .text = xasprintf("%llu more things were found, which are not listed", (unsigned long long)x->untold) };
+				       .text = xasprintf("%llu more things were found, which are not listed",
+							 (unsigned long long)x->untold) };
 		x->view.notes++;
 	}
 	fields_encode(&view_fields, &x->view, &w, NULL);

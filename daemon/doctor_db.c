@@ -121,7 +121,8 @@ static int look_work(struct db_job *j, struct db_tx *tx, struct err *e)
 
 static void tell(struct exam *x, const struct row *row)
 {
-	AUTO_FREE char *get = xasprintf("vmctl task get %s", row->object ?: ""), *give_up = xasprintf("vmctl upload rm %s", row->object ?: "");
+	AUTO_FREE char *get = xasprintf("vmctl task get %s", row->object ?: "");
+	AUTO_FREE char *give_up = xasprintf("vmctl upload rm %s", row->object ?: "");
 	const char *renew = "systemctl restart croftd  # keeps the damaged files, and brings what can be read to a new database";
 
 	switch (row->kind) {

@@ -171,11 +171,11 @@ static void tell_process(struct exam *x, const struct looking *l, const struct s
 	if (p->vm && p->vm->vm)
 		vm_status(p->vm->vm, &st);
 	if (!p->vm)
-		exam_find(x, SEVERITY_ERROR, "guest-without-vm", object, hint, "the process %d (%s) runs as a guest's user %u, and no VM has it",
-			  (int)p->pid, p->name, p->uid);
+		exam_find(x, SEVERITY_ERROR, "guest-without-vm", object, hint,
+			  "the process %d (%s) runs as a guest's user %u, and no VM has it", (int)p->pid, p->name, p->uid);
 	else if (!p->vm->task && !vm_state_alive(st.state) && st.since_usec < exam_began(x))
-		exam_find(x, SEVERITY_ERROR, "guest-of-vm-that-is-off", p->vm->name, hint, "the process %d (%s) runs as the user of %s, which is off",
-			  (int)p->pid, p->name, p->vm->name);
+		exam_find(x, SEVERITY_ERROR, "guest-of-vm-that-is-off", p->vm->name, hint,
+			  "the process %d (%s) runs as the user of %s, which is off", (int)p->pid, p->name, p->vm->name);
 }
 
 static void tell_folder(struct exam *x, const struct seen_folder *f)
@@ -188,7 +188,8 @@ static void tell_folder(struct exam *x, const struct seen_folder *f)
 	if (f->state == RUN_UNKNOWN)
 		exam_find(x, SEVERITY_WARNING, "run-folder-unreadable", f->uuid, NULL, "%s cannot be read: %s", path, f->why);
 	else if (f->state == RUN_RUNNING && (!m || !m->vm))
-		exam_find(x, SEVERITY_ERROR, "guest-without-vm", f->uuid, f->pid ? end : NULL, "the guest %s (%s) runs as process %d, and %s",
+		exam_find(x, SEVERITY_ERROR, "guest-without-vm", f->uuid, f->pid ? end : NULL,
+			  "the guest %s (%s) runs as process %d, and %s",
 			  *f->name ? f->name : "?", f->uuid, (int)f->pid, m ? m->invalid : "the database has no VM with its UUID");
 	else if (f->state != RUN_RUNNING && !m)
 		exam_find(x, SEVERITY_NOTE, "run-folder-left", f->uuid, rm, "%s is left of a VM that is no more", path);
@@ -213,8 +214,8 @@ static void tell(struct exam *x, struct looking *l)
 		exam_find(x, SEVERITY_ERROR, "clock-wrong", NULL, "timedatectl set-ntp true",
 			  "the clock of this host is behind the day when croftd was built: certificates and times are wrong");
 	if (l->read_only && !c->frozen.code)	/* else it was told when croftd started */
-		exam_find(x, SEVERITY_ERROR, "home-read-only", NULL, "journalctl -k", "the home %s has become read-only: VMs that run go on, and"
-			  " nothing can be changed; " DB_READ_ONLY_HINT, c->home);
+		exam_find(x, SEVERITY_ERROR, "home-read-only", NULL, "journalctl -k",
+			  "the home %s has become read-only: VMs that run go on, and nothing can be changed; " DB_READ_ONLY_HINT, c->home);
 	exam_looked(x, l->folders.n + l->processes.n + l->taps.n + 2);
 }
 

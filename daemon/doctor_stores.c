@@ -84,13 +84,14 @@ static void tell_descriptor(struct exam *x, const struct machine *m, const struc
 	struct err e;
 
 	if (vm->descriptor != DESCRIPTOR_SAME) {
-		exam_find(x, SEVERITY_WARNING, "vm-descriptor", m->name, hint, "the descriptor of %s (%s/vm.croft.json) is %s: should the database "
-			  "be lost, %s cannot come back as it is", m->name, m->folder, words[vm->descriptor], m->name);
+		exam_find(x, SEVERITY_WARNING, "vm-descriptor", m->name, hint,
+			  "the descriptor of %s (%s/vm.croft.json) is %s: should the database be lost, %s cannot come back"
+			  " as it is", m->name, m->folder, words[vm->descriptor], m->name);
 		return;
 	}
 	if (fields_decode(&vm_spec_fields, vm->config, FIELDS_STORED, &spec, &e) < 0 || !fields_equal(&vm_spec_fields, &spec, &m->spec))
-		exam_find(x, SEVERITY_WARNING, "vm-descriptor", m->name, hint, "the descriptor of %s (%s/vm.croft.json) says something else than "
-			  "its row", m->name, m->folder);
+		exam_find(x, SEVERITY_WARNING, "vm-descriptor", m->name, hint,
+			  "the descriptor of %s (%s/vm.croft.json) says something else than its row", m->name, m->folder);
 	fields_fini(&vm_spec_fields, &spec);
 }
 
@@ -174,11 +175,13 @@ static void tell_mark(struct exam *x, const struct store *s, const struct survey
 	if (!*mark->uuid)
 		exam_find(x, SEVERITY_WARNING, "folder-without-vm", object, rm, "%s is marked as a VM's folder, but not whose", object);
 	else if (!m && !exam_knows(x, mark->uuid))
-		exam_find(x, SEVERITY_WARNING, "folder-without-vm", object, rm, "%s is the folder of the VM %s, which the database does not have; "
+		exam_find(x, SEVERITY_WARNING, "folder-without-vm", object, rm,
+			  "%s is the folder of the VM %s, which the database does not have; "
 			  "what it was is in its vm.croft.json", object, mark->uuid);
 	else if (m && !is_folder_of(exam_croft(x), m, s, mark->folder))
-		exam_find(x, SEVERITY_WARNING, "folder-twice", object, rm, "%s says that it is the folder of %s, whose folder is %s", object, m->name,
-			  m->folder ?: "none");
+		exam_find(x, SEVERITY_WARNING, "folder-twice", object, rm,
+			  "%s says that it is the folder of %s, whose folder is %s", object,
+			  m->name, m->folder ?: "none");
 }
 
 static void surveyed(void *arg, const struct survey *found, const struct err *e)
@@ -202,7 +205,8 @@ static void surveyed(void *arg, const struct survey *found, const struct err *e)
 
 		text_size_format(rest[i].used_bytes, size);
 		if (!exam_knows(x, rest[i].id) && rest[i].modified < exam_began(x) - FRESH_USEC)
-			exam_find(x, SEVERITY_NOTE, "leftover-file", rest[i].path, rm, "%s on %s was left by %s that is no more, and takes %s",
+			exam_find(x, SEVERITY_NOTE, "leftover-file", rest[i].path, rm,
+				  "%s on %s was left by %s that is no more, and takes %s",
 				  rest[i].path, v->s->ds->name, rest[i].upload ? "an upload" : "a task", size);
 	}
 	if (found->cut)

@@ -55,7 +55,8 @@ int host_cache_load(struct croft *c, struct err *e)
 
 	if (file_read_at(c->home_fd, CACHE, CACHE_MAX, &text, &n) == 0) {
 		json_t *j = json_parse(text, n, CACHE_MAX, &ignored);
-		bool good = j && fields_decode(&cache_fields, j, FIELDS_STORED, &cache, &ignored) == 0 && cache.key && strcmp(cache.key, key) == 0;
+		bool good = j && fields_decode(&cache_fields, j, FIELDS_STORED, &cache, &ignored) == 0 &&
+			    cache.key && strcmp(cache.key, key) == 0;
 
 		json_decref(j);
 		if (good) {

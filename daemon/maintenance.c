@@ -340,8 +340,8 @@ static void api_startup(struct req *r)
 const struct route routes_maintenance[] = {
 	{ "GET", MAINTENANCE, "maintenance_status", PERM_HOST_VIEW, 0, NULL, &maintenance_fields, NULL, api_maintenance_status,
 	  "show whether the host is in maintenance" },
-	{ "POST", MAINTENANCE, "maintenance_on", PERM_HOST_MANAGE, ROUTE_TASK | ROUTE_OPTIONAL, &on_fields, &maintenance_fields, NULL, api_on,
-	  "start no more VMs, and bring those that run to an end" },
+	{ "POST", MAINTENANCE, "maintenance_on", PERM_HOST_MANAGE, ROUTE_TASK | ROUTE_OPTIONAL, &on_fields, &maintenance_fields,
+	  NULL, api_on, "start no more VMs, and bring those that run to an end" },
 	{ "DELETE", MAINTENANCE, "maintenance_off", PERM_HOST_MANAGE, ROUTE_TASK, NULL, &maintenance_fields, NULL, api_off,
 	  "end maintenance, and start again what was drained" },
 	{ "POST", "/api/v1/host/autostart", "autostart_run", PERM_HOST_MANAGE, ROUTE_TASK, NULL, &maintenance_fields, NULL, api_startup,

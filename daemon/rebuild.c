@@ -28,9 +28,10 @@ void rebuild_tell(struct croft *c)
 
 		if (strncmp(d->d_name, DAMAGED, n) != 0 || strlen(when) != 16)
 			continue;
-		char *text = xasprintf("the database was damaged and has been made anew at %.4s-%.2s-%.2s %.2s:%.2s UTC: users, tokens, settings and"
-				       " changes to VMs may be missing; check them, restore a backup (vmctl restore-config) where they are, then"
-				       " remove %s/%s* and restart croftd", when, when + 4, when + 6, when + 9, when + 11, c->home, d->d_name);
+		char *text = xasprintf("the database was damaged and has been made anew at %.4s-%.2s-%.2s %.2s:%.2s UTC:"
+				       " users, tokens, settings and changes to VMs may be missing; check them, restore a backup"
+				       " (vmctl restore-config) where they are, then remove %s/%s* and restart croftd",
+				       when, when + 4, when + 6, when + 9, when + 11, c->home, d->d_name);
 
 		log_error("%s", text);
 		problem(c, text);
@@ -78,7 +79,8 @@ static bool is_good(const json_t *vm, struct err *e)
 	struct machine_input in = {};
 	json_t *text = json_pack("{s:O?, s:O?, s:O?}", "name", json_object_get(vm, "name"), "labels", json_object_get(vm, "labels"),
 				 "config", json_object_get(vm, "config"));
-	int r = !text ? fail(e, ERR_INVALID, "it has no name or no config") : fields_decode(&machine_input_fields, text, FIELDS_STORED, &in, e);
+	int r = !text ? fail(e, ERR_INVALID, "it has no name or no config") :
+		fields_decode(&machine_input_fields, text, FIELDS_STORED, &in, e);
 
 	json_decref(text);
 	if (r == 0)

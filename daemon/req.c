@@ -453,7 +453,8 @@ static int check_query(const struct req *r, struct err *e)
 		if (!q)
 			return unknown_query(r, p, n, e);
 		if (text_unescape(p + n, all - n, true, value, sizeof value) < 0)
-			return fail(e, ERR_BAD_REQUEST, "the value of %s= has a bad escape, is not UTF-8, or is longer than 250 bytes", q->name);
+			return fail(e, ERR_BAD_REQUEST, "the value of %s= has a bad escape, is not UTF-8, or is longer than 250 bytes",
+				    q->name);
 		const char *v = value + (*value == '=');
 
 		if (strcmp(q->type, "integer") == 0 && text_u64(v, &number) < 0)

@@ -71,8 +71,8 @@ int saved_disks_same(const struct machine *m, const struct field_vec *now, struc
 
 		if (!strcmp(text, ((char **)now->items)[i]))
 			continue;
-		fail(e, ERR_STATE, "a disk of %s was written to after its memory was saved, and that does not go together any more: it was %s"
-		     " (size, and time of the last write), and is %s", m->name, text, ((char **)now->items)[i]);
+		fail(e, ERR_STATE, "a disk of %s was written to after its memory was saved, and that does not go together any more:"
+		     " it was %s (size, and time of the last write), and is %s", m->name, text, ((char **)now->items)[i]);
 		return err_hint(e, "bring back what was there, or throw the memory away: vmctl discard %s", m->name);
 	}
 	return 0;

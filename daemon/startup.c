@@ -132,7 +132,8 @@ static void want(struct startup *s, struct starter *v, struct machine *m, int64_
 	struct err e = {};
 
 	if (!v->passed && now >= v->due)
-		pass(s, v, m, v->store ? "a datastore that it lies on does not answer" : m->task ? "another task holds it" : "its turn has not come");
+		pass(s, v, m, v->store ? "a datastore that it lies on does not answer" :
+		     m->task ? "another task holds it" : "its turn has not come");
 	if (!v->passed)
 		wake_at(s, v->due);
 	if (m->claim.held)
@@ -372,7 +373,8 @@ static int load_work(struct db_job *j, struct db_tx *tx, struct err *e)
 {
 	struct loading *l = (struct loading *)j;
 	struct db_rows *q;
-	int r = db_query(tx, &q, e, "SELECT DISTINCT target FROM tasks WHERE kind IN ('vm.start', 'vm.wake') AND id > ?", "i", (int64_t)l->id);
+	int r = db_query(tx, &q, e, "SELECT DISTINCT target FROM tasks WHERE kind IN ('vm.start', 'vm.wake') AND id > ?",
+			 "i", (int64_t)l->id);
 
 	while (r >= 0 && (r = db_next(q, e)) > 0)
 		map_set(l->begun, db_text(q, 0), l);

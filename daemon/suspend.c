@@ -125,8 +125,8 @@ static void checked(void *arg, const struct err *e)
 	struct err err = {};
 
 	if (e && e->code == ERR_STATE) {
-		fail(&err, ERR_STATE, "%s is suspended by another Croft that has its datastore, too: its memory is in %s/" MACHINE_MEMORY_FILE
-		     ", and would be lost", m->name, m->folder);
+		fail(&err, ERR_STATE, "%s is suspended by another Croft that has its datastore, too:"
+		     " its memory is in %s/" MACHINE_MEMORY_FILE ", and would be lost", m->name, m->folder);
 		err_hint(&err, "start it there, and it goes on; or lose the memory: vmctl file rm '%s/" MACHINE_MEMORY_FILE "'", m->folder);
 		e = &err;
 	}

@@ -76,7 +76,12 @@ static void folder_undo(struct task *t)
 
 /* ---- disks, one after the other */
 
-struct walk { struct task *t; size_t at; struct volume_copy *copy; uint64_t copied, total; };	/* bytes: of the copies before; of this one */
+struct walk {
+	struct task *t;
+	size_t at;
+	struct volume_copy *copy;
+	uint64_t copied, total;		/* bytes: of the copies before; of this one */
+};
 
 static void disk_next(struct walk *w);
 static void walk_end(struct walk *w, const struct err *e)

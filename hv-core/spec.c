@@ -262,7 +262,8 @@ static const struct field spec_rows[] = {
 	{ "usb", F_MAP, O(usb), .max = VM_MAX_USB, .sub = &usb_fields, .help = "USB devices of the host by name" },
 	{ "guest_agent", F_BOOL, O(guest_agent), .def = "true", .help = "Talk to the agent in the guest (qemu-guest-agent)" },
 	{ "on_crash", F_ENUM, O(on_crash), FIELD_HOT, .names = crash_names, .def = "\"restart\"",
-	  .help = "When the guest's kernel panics or its process fails: start it again, leave it off, or keep it as it is to be looked at" },
+	  .help = "When the guest's kernel panics or its process fails: start it again, leave it off, or keep it as it is"
+		  " to be looked at" },
 	{ "autostart", F_BOOL, O(autostart), FIELD_HOT, .help = "Start it with the host" },
 	{ "startup", F_OBJECT, O(startup), .sub = &startup_fields, .help = "How it starts with the host" },
 	{ "shutdown", F_OBJECT, O(shutdown), .sub = &shutdown_fields, .help = "What becomes of it when the host shuts down" },

@@ -366,7 +366,8 @@ static int check_startup(const struct vm_spec *s, struct err *e)
 	if (s->startup.gate == VM_GATE_PORT && !forwards_tcp(s, s->startup.port)) {
 		fail_at(e, "/startup/port", "gate port waits for the guest's TCP port %llu, but no forward leads there",
 			(unsigned long long)s->startup.port);
-		return err_hint(e, "give one of its NICs a forward of a host port to the guest port %llu", (unsigned long long)s->startup.port);
+		return err_hint(e, "give one of its NICs a forward of a host port to the guest port %llu",
+				(unsigned long long)s->startup.port);
 	}
 	if (s->startup.gate == VM_GATE_AGENT && !s->guest_agent) {
 		fail_at(e, "/startup/gate", "gate agent waits for the guest agent, which is switched off for this VM");

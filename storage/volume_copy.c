@@ -73,7 +73,8 @@ static int open_work(struct job *job, struct err *e)
 
 		memcpy(hint, e->hint, sizeof(hint));
 		fail(e, e->code, "\"%.120s\" can't be the source of a disk: %s", c->j.path, e->msg);
-		return err_hint(e, "%s", *hint ? hint : "qemu-img convert makes a qcow2 image of it; a raw one has a name that ends in .img or .raw");
+		return err_hint(e, "%s", *hint ? hint :
+				"qemu-img convert makes a qcow2 image of it; a raw one has a name that ends in .img or .raw");
 	}
 	if (!c->bytes)
 		c->bytes = c->info.virtual_bytes;

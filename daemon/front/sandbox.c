@@ -5,8 +5,8 @@
 /* By what needs them. None opens, names, executes or connects anything. */
 static const char *const allowed[] = {
 	/* the loop */
-	"epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "epoll_create1", "timerfd_create", "timerfd_settime", "eventfd2", "clock_gettime",
-	"clock_nanosleep", "gettimeofday", "time", "getpid", "gettid", "poll", "ppoll", "restart_syscall",
+	"epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "epoll_create1", "timerfd_create", "timerfd_settime", "eventfd2",
+	"clock_gettime", "clock_nanosleep", "gettimeofday", "time", "getpid", "gettid", "poll", "ppoll", "restart_syscall",
 	/* sockets that exist, and pairs between our own halves */
 	"accept4", "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "socketpair", "getsockopt", "setsockopt",
 	"getsockname", "getpeername",

@@ -9,8 +9,8 @@
  *	/api/send		SEND the file "sent" (?OFFSET-LENGTH), lane "disk"; /api/send-dead: a descriptor that never answers
  *	/api/never		nothing
  *	/api/withdraw		WITHDRAW
- *	/api/follow		FOLLOW audience 7 from ?N		/api/post: EVENT of ?BYTES; /api/gap: skips a number; /api/lost: tells so
- *				/api/pass: a frame without a number, "passing"
+ *	/api/follow		FOLLOW audience 7 from ?N		/api/post: EVENT of ?BYTES; /api/gap: skips a number
+ *				/api/lost: tells so; /api/pass: a frame without a number, "passing"
  *	/api/join		JOIN with an echo, protocol "binary"	/api/flood: JOIN with endless bytes
  *	/api/renew		CERTIFICATE with a new one, then with junk
  *

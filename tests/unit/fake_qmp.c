@@ -168,7 +168,8 @@ void fake_qmp_expect(struct fake_qmp *f, const char *command, const char *has, c
 
 void fake_qmp_expect_start(struct fake_qmp *f)
 {
-	fake_qmp_says(f, "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n");
+	fake_qmp_says(f, "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}},"
+		      " \"capabilities\": [\"oob\"]}}\r\n");
 	fake_qmp_expect(f, "qmp_capabilities", NULL, "{\"return\": {}, \"id\": $id}\r\n");
 }
 

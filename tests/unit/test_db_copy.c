@@ -121,7 +121,8 @@ TEST(it_can_be_written_and_grows)
 	start();
 	run("INSERT INTO t (n, text) VALUES (1, 'kept')");
 	eq_int(db_copy(path, &copy, &e), 0);
-	eq_int(sqlite3_exec(copy, "BEGIN; INSERT INTO t (n, text) VALUES (2, hex(randomblob(100000))); COMMIT", NULL, NULL, NULL), SQLITE_OK);
+	eq_int(sqlite3_exec(copy, "BEGIN; INSERT INTO t (n, text) VALUES (2, hex(randomblob(100000))); COMMIT", NULL, NULL, NULL),
+	       SQLITE_OK);
 	AUTO_FREE char *both = tell(copy, "SELECT count(*) FROM t"), *one = tell(db, "SELECT count(*) FROM t");
 
 	eq_str(both, "2");

@@ -605,7 +605,8 @@ static struct vm_launch *impostor(const char *script)
 	AUTO_FREE char *code = xasprintf("import socket, time, json\ns = socket.socket(fileno=10); s.setblocking(True)\n"
 		"def answer(c, r):\n m = json.loads(c.recv(4096)); c.sendall(json.dumps({'return': r, 'id': m['id']}).encode() + b'\\n')\n"
 		"def greet():\n c = s.accept()[0]; c.sendall(b'{\"QMP\": {}}\\n'); answer(c, {}); return c\n"
-		"def memory(c): answer(c, {'base-memory': 33554432}); answer(c, []); answer(c, {'actual': 16777216}); answer(c, [])\n%s\ntime.sleep(60)\n", script);
+		"def memory(c): answer(c, {'base-memory': 33554432}); answer(c, []); answer(c, {'actual': 16777216}); answer(c, [])\n"
+		"%s\ntime.sleep(60)\n", script);
 	const char *argv[] = { "/usr/bin/python3", "-c", code, NULL };
 	struct vm_launch *l = launch("virt");
 
@@ -636,7 +637,8 @@ TEST(a_lost_monitor_is_connected_again)
 	w.round = 60000000;
 	if (!begin())
 		return;
-	OK(vm_start(w.vm, impostor(UP "c.close(); c = greet(); answer(c, []); memory(c); answer(c, {'status': 'paused'})\n"), on_done, NULL, &e_));
+	OK(vm_start(w.vm, impostor(UP "c.close(); c = greet(); answer(c, []); memory(c); answer(c, {'status': 'paused'})\n"),
+		    on_done, NULL, &e_));
 	eq_int(vm_state(w.vm), VM_RUNNING);
 	turn_for(200);
 	ok(!ASK(vm_reset(w.vm, on_done, NULL, &e_)));

@@ -30,7 +30,8 @@ static void encode(const struct toy *t, struct buf *b)
 	"\"disks\":{\"root\":{\"volume\":\"v1\"},\"data\":{\"volume\":\"v2\",\"size_bytes\":2097152,\"bus\":\"scsi\"}}," \
 	"\"rules\":[{\"port\":80,\"note\":\"w\"},{\"port\":443}],\"dns\":[\"a\",\"b\"],\"labels\":{\"k/1\":\"v\",\"e\":\"\"}}"
 #define FULL_OUT "{\"name\":\"web\",\"description\":\"my toy\",\"boot\":\"cd\",\"extra\":{\"a\":[1,null]}," \
-	"\"memory_bytes\":67108864,\"port\":80,\"autostart\":false,\"state\":\"on\",\"created_at\":null,\"cpu\":{\"count\":4,\"model\":\"max\"}," \
+	"\"memory_bytes\":67108864,\"port\":80,\"autostart\":false,\"state\":\"on\",\"created_at\":null," \
+	"\"cpu\":{\"count\":4,\"model\":\"max\"}," \
 	"\"disks\":{\"root\":{\"volume\":\"v1\",\"size_bytes\":1048576,\"bus\":\"virtio\"}," \
 	"\"data\":{\"volume\":\"v2\",\"size_bytes\":2097152,\"bus\":\"scsi\"}}," \
 	"\"rules\":[{\"port\":80,\"note\":\"w\"},{\"port\":443}],\"dns\":[\"a\",\"b\"],\"labels\":{\"k/1\":\"v\",\"e\":\"\"}}"
@@ -123,12 +124,14 @@ static const struct { const char *text, *pointer, *msg; } wrong[] = {
 	{ "{\"name\":\"a\",\"boot\":\"\"}", "/boot", "boot must not be empty" },
 	{ "{\"name\":\"a\",\"token\":\"not this\"}", "/token", "token must be a good token" },
 	{ "{\"name\":\"a\",\"extra\":\"12345678901234567890123456789\"}", "/extra", "extra must be at most 30 bytes of JSON; this has 31" },
-	{ "{\"name\":\"a\",\"memory_bytes\":67108865}", "/memory_bytes", "memory_bytes must be a multiple of 1 MiB (1048576); 67108865 is not" },
+	{ "{\"name\":\"a\",\"memory_bytes\":67108865}", "/memory_bytes",
+	  "memory_bytes must be a multiple of 1 MiB (1048576); 67108865 is not" },
 	{ "{\"name\":\"a\",\"memory_bytes\":1000000}", "/memory_bytes",
 	  "memory_bytes must be between 64 MiB (67108864) and 1 TiB (1099511627776); 1000000 is not" },
 	{ "{\"name\":\"a\",\"memory_bytes\":-1}", "/memory_bytes", "memory_bytes must not be negative; -1 is" },
 	{ "{\"name\":\"a\",\"memory_bytes\":1.5}", "/memory_bytes", "memory_bytes must be a whole number, not a number with a fraction" },
-	{ "{\"name\":\"a\",\"memory_bytes\":67108864.0}", "/memory_bytes", "memory_bytes must be a whole number, not a number with a fraction" },
+	{ "{\"name\":\"a\",\"memory_bytes\":67108864.0}", "/memory_bytes",
+	  "memory_bytes must be a whole number, not a number with a fraction" },
 	{ "{\"name\":\"a\",\"memory_bytes\":\"1\"}", "/memory_bytes", "memory_bytes must be a whole number, not a text" },
 	{ "{\"name\":\"a\",\"port\":65536}", "/port", "port must be at most 65535; 65536 is not" },
 	{ "{\"name\":\"a\",\"autostart\":1}", "/autostart", "autostart must be true or false, not a number" },
@@ -146,19 +149,23 @@ static const struct { const char *text, *pointer, *msg; } wrong[] = {
 	{ "{\"name\":\"a\",\"disks\":{\"r\":{\"volume\":\"v\",\"name\":\"r\"}}}", "/disks/r/name", "disks.r: unknown field \"name\"" },
 	{ "{\"name\":\"a\",\"disks\":{\"r/s\":{\"volume\":\"v\"}}}", "/disks/r~1s", "disks.r/s must be a name; \"r/s\" is not" },
 	{ "{\"name\":\"a\",\"disks\":{\"\":{\"volume\":\"v\"}}}", "/disks", "disks has an entry without a name" },
-	{ "{\"name\":\"a\",\"disks\":{\"a\":{\"volume\":\"v\"},\"b\":{\"volume\":\"v\"},\"c\":{\"volume\":\"v\"},\"d\":{\"volume\":\"v\"}}}",
+	{ "{\"name\":\"a\",\"disks\":{\"a\":{\"volume\":\"v\"},\"b\":{\"volume\":\"v\"},"
+	  "\"c\":{\"volume\":\"v\"},\"d\":{\"volume\":\"v\"}}}",
 	  "/disks", "disks must have at most 3 entries" },
 	{ "{\"name\":\"a\",\"disks\":{\"r\":{\"volume\":\"v\",\"size_bytes\":1}}}", "/disks/r/size_bytes",
 	  "disks.r.size_bytes must be at least 1 MiB (1048576); 1 is not" },
-	{ "{\"name\":\"a\",\"rules\":[{\"port\":1},{\"port\":0}]}", "/rules/1/port", "rules[1].port must be between 1 and 65535; 0 is not" },
-	{ "{\"name\":\"a\",\"rules\":[{\"port\":1},{\"port\":2},{\"port\":3}]}", "/rules", "rules must have at most 2 entries; this has 3" },
+	{ "{\"name\":\"a\",\"rules\":[{\"port\":1},{\"port\":0}]}", "/rules/1/port",
+	  "rules[1].port must be between 1 and 65535; 0 is not" },
+	{ "{\"name\":\"a\",\"rules\":[{\"port\":1},{\"port\":2},{\"port\":3}]}", "/rules",
+	  "rules must have at most 2 entries; this has 3" },
 	{ "{\"name\":\"a\",\"rules\":{}}", "/rules", "rules must be an array, not an object" },
 	{ "{\"name\":\"a\",\"rules\":[null]}", "/rules/0", "rules[0] must be an object, not null" },
 	{ "{\"name\":\"a\",\"dns\":[\"a\",\"b\",\"c\"]}", "/dns", "dns must have at most 2 entries; this has 3" },
 	{ "{\"name\":\"a\",\"dns\":[\"a\",\"-\"]}", "/dns/1", "dns[1] must be a name; \"-\" is not" },
 	{ "{\"name\":\"a\",\"dns\":[1]}", "/dns/0", "dns[0] must be a text, not a number" },
 	{ "{\"name\":\"a\",\"dns\":\"a\"}", "/dns", "dns must be an array of texts, not a text" },
-	{ "{\"name\":\"a\",\"labels\":{\"a b\":\"x\"}}", "/labels/a b", "labels.a b is no name of a label; that has 1 to 63 letters, digits, . _ / -" },
+	{ "{\"name\":\"a\",\"labels\":{\"a b\":\"x\"}}", "/labels/a b",
+	  "labels.a b is no name of a label; that has 1 to 63 letters, digits, . _ / -" },
 	{ "{\"name\":\"a\",\"labels\":{\"a\":1}}", "/labels/a", "labels.a must be a text, not a number" },
 	{ "{\"name\":\"a\",\"labels\":[]}", "/labels", "labels must be an object of texts, not an array" },
 };
@@ -180,7 +187,8 @@ TEST(fields_sentences)
 TEST(fields_patch_is_all_or_nothing)
 {
 	static const struct { const char *text, *pointer; } cases[] = {
-		{ "{\"name\":\"new\",\"cpu\":{\"count\":1},\"disks\":{\"root\":null},\"labels\":{\"e\":null,\"q\":\"1\",\"w\":5}}", "/labels/w" },
+		{ "{\"name\":\"new\",\"cpu\":{\"count\":1},\"disks\":{\"root\":null},\"labels\":{\"e\":null,\"q\":\"1\",\"w\":5}}",
+		  "/labels/w" },
 		{ "{\"dns\":[],\"rules\":[{\"port\":9},{}]}", "/rules/1/port" },
 		{ "{\"name\":null}", "/name" }, { "{\"name\":\"x\",\"nmae\":1}", "/nmae" },
 		{ "{\"disks\":{\"data\":{\"volume\":\"other\"}}}", "/disks/data/volume" },

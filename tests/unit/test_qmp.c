@@ -117,7 +117,8 @@ TEST(greeting_calls_and_events)
 	fake_qmp_expect_start(w.fake);
 	fake_qmp_expect(w.fake, "query-status", NULL, "{\"return\": {\"status\": \"running\"}, \"id\": $id}\r\n"
 			"{\"event\": \"STOP\", \"timestamp\": {}}\r\n");
-	fake_qmp_expect(w.fake, "cont", "\"arguments\":{\"a\":1}", "{\"event\":\"RESUME\",\"data\":{\"b\":2}}\n{\"id\":$id,\"return\":{}}\n");
+	fake_qmp_expect(w.fake, "cont", "\"arguments\":{\"a\":1}",
+			"{\"event\":\"RESUME\",\"data\":{\"b\":2}}\n{\"id\":$id,\"return\":{}}\n");
 	call("query-status");			/* before the greeting: waits in line */
 	qmp_call(w.qmp, "cont", json_pack("{s:i}", "a", 1), -1, 1000000, on_done, (void *)"cont");
 	story_is("ready|query-status={\"status\":\"running\"}|event STOP|event RESUME{\"b\":2}|cont={}|");
@@ -173,7 +174,8 @@ TEST(silence_meets_the_deadline_and_a_late_answer_is_life)
 	qmp_call(w.qmp, "stop", NULL, -1, 20000, on_done, (void *)"stop");
 	qmp_call(w.qmp, "cont", NULL, -1, 20000, on_done, (void *)"cont");	/* waits behind it, never sent */
 	turn_for(60);
-	story_is("ready|stop=stop: QEMU's monitor did not answer in time|timeout|cont=cont: QEMU's monitor did not answer in time|timeout|");
+	story_is("ready|stop=stop: QEMU's monitor did not answer in time|timeout|"
+		 "cont=cont: QEMU's monitor did not answer in time|timeout|");
 	fake_qmp_expect(w.fake, "query-status", NULL, "{\"return\":{},\"id\":$id}\r\n");
 	fake_qmp_says(w.fake, "{\"return\":{},\"id\":1}\r\n");
 	call("query-status");
@@ -283,7 +285,8 @@ TEST(the_peer_goes)
 	story_is("ready|");
 	shutdown(w.fake->fd, SHUT_RDWR);
 	turn_for(30);
-	story_is("stop=stop: QEMU closed its monitor|unavailable|cont=cont: QEMU closed its monitor|unavailable|ended: QEMU closed its monitor|");
+	story_is("stop=stop: QEMU closed its monitor|unavailable|cont=cont: QEMU closed its monitor|unavailable|"
+		 "ended: QEMU closed its monitor|");
 	qmp_call(w.qmp, "quit", NULL, -1, 20000, on_done, (void *)"quit");	/* the owner has not freed it yet */
 	turn_for(40);
 	story_is("quit=quit: QEMU's monitor did not answer in time|timeout|");

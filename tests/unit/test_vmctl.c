@@ -59,8 +59,10 @@ TEST(keys_and_values)
 TEST(keys_for_what_is_wanted_most)
 {
 	eq_str(made("disk=20GiB"), "{\"config\":{\"disks\":{\"disk0\":{\"size_bytes\":21474836480}}}}");
-	eq_str(made("disk=1KiB", "disk=2KiB"), "{\"config\":{\"disks\":{\"disk0\":{\"size_bytes\":1024},\"disk1\":{\"size_bytes\":2048}}}}");
-	eq_str(made("image=a.qcow2", "disk=1KiB"), "{\"config\":{\"disks\":{\"disk0\":{\"size_bytes\":1024,\"source\":\"[local] a.qcow2\"}}}}");
+	eq_str(made("disk=1KiB", "disk=2KiB"),
+	       "{\"config\":{\"disks\":{\"disk0\":{\"size_bytes\":1024},\"disk1\":{\"size_bytes\":2048}}}}");
+	eq_str(made("image=a.qcow2", "disk=1KiB"),
+	       "{\"config\":{\"disks\":{\"disk0\":{\"size_bytes\":1024,\"source\":\"[local] a.qcow2\"}}}}");
 	eq_str(made("disk=1KiB,source=[s] a, b.qcow2,bus=scsi"),
 	       "{\"config\":{\"disks\":{\"disk0\":{\"bus\":\"scsi\",\"size_bytes\":1024,\"source\":\"[s] a, b.qcow2\"}}}}");
 	eq_str(made("cdrom=d.iso"), "{\"config\":{\"cdroms\":{\"cd0\":{\"iso\":\"[local] d.iso\"}}}}");
@@ -88,7 +90,8 @@ TEST(what_is_wrong_is_told_with_a_way_out)
 	eq_str(made("disks.data=1"), "\"data\" has parts: write disks.data.PART=..., or =null to remove it; ");
 	eq_str(made("disks.=1"), "disks: a name is missing behind the dot; ");
 	eq_str(made("disks.d.slot=4"), "slot is only shown, it can't be set; ");
-	eq_str(made("forward=22"), "forward: \"22\" can't be read; write it as forward=2222:22, forward=0.0.0.0:8080:80 or forward=udp:5353:53");
+	eq_str(made("forward=22"),
+	       "forward: \"22\" can't be read; write it as forward=2222:22, forward=0.0.0.0:8080:80 or forward=udp:5353:53");
 	eq_str(made("image=x.iso"), "[local] x.iso is an ISO, not a disk image; cdrom='[local] x.iso'");
 	ok(strstr(made("disk=big"), "is not a size"));
 	eq_str(patch("machine=virt-8.0"), "machine is settled at creation and can't be changed; ");

@@ -247,7 +247,8 @@ TEST(a_store_that_has_become_large_is_made_small)
 		/* As in one that was made anew, no write needs a new cluster. */
 		ok(run((const char *const[]){ "/usr/bin/qemu-io", "-t", "writeback", "-f", "qcow2", "-c", "write -P 7 600k 1k", "-c",
 					      "sigraise 9", in_home("large"), NULL }) != 0);
-		eq_int(run((const char *const[]){ "/usr/bin/qemu-io", "-f", "qcow2", "-c", "read -P 7 600k 1k", in_home("large"), NULL }), 0);
+		eq_int(run((const char *const[]){ "/usr/bin/qemu-io", "-f", "qcow2", "-c", "read -P 7 600k 1k", in_home("large"), NULL }),
+		       0);
 
 		struct stat small = seen("large");		/* and then it is left alone */
 
