@@ -16,6 +16,7 @@
 
 #define END_MS	15000	/* one that can end does so within 10 s: see close_state */
 #define KILL_MS	5000
+#define LOCK_TRIES 250	/* of 20 ms */
 
 int home_open(struct croft *c, struct err *e)
 {
@@ -38,7 +39,7 @@ int home_open(struct croft *c, struct err *e)
 	return c->run_fd < 0 ? fail_errno(e, errno, "open %s", c->run) : 0;
 }
 
-int home_lock(struct croft *c, int *pid, struct err *e)
+static int lock_now(struct croft *c, int *pid, struct err *e)
 {
 	struct flock lock = { .l_type = F_WRLCK };
 	char text[32] = "";
@@ -86,6 +87,19 @@ static bool holds(const struct croft *c, int pid)
 	return found;
 }
 
+int home_lock(struct croft *c, int *pid, struct err *e)
+{
+	int r = lock_now(c, pid, e);
+
+	/* It has just taken the lock, or is about to let go of it; or it was killed while it began a program, and what was to
+	 * become that program has the lock until it is one. */
+	for (int tries = 0; r < 0 && e->code == ERR_BUSY && !holds(c, *pid) && tries < LOCK_TRIES; tries++) {
+		usleep(20000);
+		r = lock_now(c, pid, e);
+	}
+	return r;
+}
+
 static bool ended(int pidfd, int sig, int ms)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
@@ -97,10 +111,6 @@ int home_end_other(struct croft *c, struct err *e)
 {
 	int pid, r = home_lock(c, &pid, e);
 
-	for (int tries = 0; r < 0 && !holds(c, pid) && tries < 50; tries++) {
-		usleep(20000);		/* it has just taken the lock, or is about to let go of it */
-		r = home_lock(c, &pid, e);
-	}
 	if (r == 0 || pid <= 0)
 		return r;
 	AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);
