@@ -4,7 +4,8 @@
 #include "err.h"
 
 int home_open(struct croft *c, struct err *e);		/* makes HOME and the run folder; fills home, home_fd, run, run_fd */
-/* Lock it. -EBUSY with the pid of who has it in @pid. */
+/* Lock it; waits up to 5 s for a lock that whoever wrote it does not hold any more. -EBUSY with the pid of who has it
+ * in @pid. */
 int home_lock(struct croft *c, int *pid, struct err *e);
 /* End the croftd that serves this home, if there is one, and wait until it is gone; one that hangs is killed. */
 int home_end_other(struct croft *c, struct err *e);
