@@ -18,6 +18,7 @@
 #include "text.h"
 
 #define END_MS	15000	/* one that can end does so within 10 s: see close_state */
+#define LOCK_TRIES 250	/* of 20 ms */
 #define KILL_MS	5000
 
 int home_open(struct croft *c, struct err *e)
@@ -114,7 +115,7 @@ void home_watch(struct croft *c)
 	sd_event_source_unref(s);
 }
 
-int home_lock(struct croft *c, int *pid, struct err *e)
+static int lock_now(struct croft *c, int *pid, struct err *e)
 {
 	int fd = lock(c->home_fd);
 	bool read_only = fd == -EROFS;
@@ -152,6 +153,19 @@ static bool holds(const struct croft *c, int pid)
 		found = fstatat(dirfd(dir), d->d_name, &st, 0) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino;
 	closedir(dir);
 	return found;
+}
+
+int home_lock(struct croft *c, int *pid, struct err *e)
+{
+	int r = lock_now(c, pid, e);
+
+	/* It has just taken the lock, or is about to let go of it; or it was killed while it began a program, and what was to
+	 * become that program has the lock until it is one. */
+	for (int tries = 0; r < 0 && e->code == ERR_BUSY && !holds(c, *pid) && tries < LOCK_TRIES; tries++) {
+		usleep(20000);
+		r = lock_now(c, pid, e);
+	}
+	return r;
 }
 
 static bool ended(int pidfd, int sig, int ms)

@@ -4,7 +4,8 @@
 #include "err.h"
 
 int home_open(struct croft *c, struct err *e);		/* makes HOME and the run folder; fills home, home_fd, run, run_fd */
-/* Lock it. -EBUSY with the pid of who has it in @pid. One on a read-only file system is locked, too, and c->frozen says so. */
+/* Lock it; waits up to 5 s for a lock that whoever wrote it does not hold any more. -EBUSY with the pid of who has it in @pid.
+ * One on a read-only file system is locked, too, and c->frozen says so. */
 int home_lock(struct croft *c, int *pid, struct err *e);
 /* When it was read-only, and the kernel tells that a mount has changed, and it can be written now: croftd ends, and systemd starts
  * it again. */

@@ -402,7 +402,7 @@ def test_since_when_is_a_fact(fresh):
     def seen():
         vms = fresh.client().items("/vms")
         return None if any(v["status"]["state"] == "attaching" for v in vms) else {
-            v["name"]: (v["status"]["state"], v["status"]["since"], v["status"]["last_end"]["when"]) for v in vms}
+            v["name"]: (v["status"]["state"], v["status"]["since"], v["status"]["last_end"]) for v in vms}
 
     def restarted():
         fresh.kill()
@@ -423,7 +423,8 @@ def test_since_when_is_a_fact(fresh):
     api.post("/vms/resumed/resume")
     before = seen()
     assert [before[n][0] for n in names] == ["off", "off", "paused", "running", "running", "suspended"]
-    assert before["off"][1] == before["off"][2]
+    assert before["off"][1] == before["off"][2]["when"]
+    assert [before[n][2]["why"] for n in ("off", "suspended")] == ["poweroff", "suspended"]
     for _ in range(2):
         assert restarted() == before
     fresh.kill()

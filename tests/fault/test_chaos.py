@@ -448,6 +448,7 @@ def test_the_host_restarts(home):
     run_vm(home, "x")
     vm = run_vm(home, "y")
     home.client().post("/vms/y/poweroff")
+    ended = home.client().vm("y")["status"]
     home.kill()
     for pid in [*running(home, "croft-vm"), *running(home, "qemu")]:
         quiet(os.kill, pid, signal.SIGKILL)
@@ -456,7 +457,8 @@ def test_the_host_restarts(home):
     home.start()
     api = home.client()
     assert api.vm("x")["status"]["last_end"]["why"] == "host-restarted"
-    assert api.vm("y")["status"]["last_end"]["why"] == "never"      # it was off: nothing is known, and nothing made up
+    assert ended["last_end"]["why"] == "poweroff"                   # it was off: that stands in its row
+    assert [api.vm("y")["status"][key] for key in ("last_end", "since")] == [ended["last_end"], ended["since"]]
     assert {v["status"]["state"] for v in api.items("/vms")} == {"off"}
     for name in "xy":
         api.post(f"/vms/{name}/start")

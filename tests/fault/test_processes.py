@@ -1,8 +1,11 @@
 """croft-front, croftd and croft-vm are killed and stopped, while clients follow, consoles are open and a real guest runs."""
 import contextlib
+import ctypes
+import fcntl
 import http.client
 import os
 import signal
+import struct
 import subprocess
 import threading
 
@@ -195,6 +198,22 @@ def test_croftd_is_killed_again_and_again(house):
     api = house.client()
     assert [t["kind"] for t in api.items("/tasks") if t["kind"] == "vm.start"] == ["vm.start"]
     assert api.get(f"/events?after={mark - 1}&limit=1")["items"][0]["seq"] == mark
+
+
+def test_what_croftd_was_about_to_execute_has_its_lock(house):
+    """For a moment, until it is executed: the next croftd waits for that."""
+    house.kill()
+    libc = ctypes.CDLL(None)
+    watch = libc.inotify_init()
+    with open(f"{house.home}/lock", "r+b") as f, open(watch, "rb", buffering=0) as closed:
+        fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        assert libc.inotify_add_watch(watch, f.name.encode(), 8) > 0        # IN_CLOSE_WRITE
+        thread = threading.Thread(target=house.start)
+        thread.start()
+        closed.read(4096)           # it has tried
+    thread.join()
+    assert house.process.poll() is None, house.log[-1000:]
+    assert house.client().vm("vm")["status"]["pid"] == house.qemu()[0]
 
 
 def test_killed_while_many_write(house):
