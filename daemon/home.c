@@ -179,10 +179,6 @@ int home_end_other(struct croft *c, struct err *e)
 {
 	int pid, r = home_lock(c, &pid, e);
 
-	for (int tries = 0; r < 0 && !holds(c, pid) && tries < 50; tries++) {
-		usleep(20000);		/* it has just taken the lock, or is about to let go of it */
-		r = home_lock(c, &pid, e);
-	}
 	if (r == 0 || pid <= 0)
 		return r;
 	AUTO_CLOSE int fd = (int)syscall(SYS_pidfd_open, pid, 0);

@@ -128,7 +128,7 @@ visit('what is wrong stands at its field, with the way out', async (v, page) => 
 	await dialog.getByText('letters, digits').waitFor();
 	await page.keyboard.press('Escape');
 	await until('the dialog is gone', 5, async () => await dialog.count() === 0);
-	assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Create VM', 'the focus is where it was');
+	await until('the focus is where it was', 5, async () => await page.evaluate(() => document.activeElement.textContent) === 'Create VM');
 });
 
 visit('disks come, grow and go', async (v, page) => {
