@@ -71,14 +71,15 @@ class Load:
         return [pid for pid, name in self.croft.processes() if name == "croft-front"]
 
     def kill(self, what):
-        self.epoch += 1
+        self.epoch += 1                         # what is seen from here on may not last,
         self.kills[what] += 1
         if what == "croftd":
             self.lives += 1
             self.croft.kill()
-            return
-        with contextlib.suppress(ProcessLookupError, IndexError):
-            os.kill(self.random.choice(self.victims(what)), signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(self.random.choice(self.victims(what)), signal.SIGKILL)
+        self.epoch += 1                         # and what was seen up to here may be over
 
     def instant(self):
         """One moment at which something dies."""
