@@ -27,7 +27,7 @@
 #define LOOK_USEC	500000		/* one that ends holds the lock so much longer than its connection, at most */
 #define ADOPT_EVERY_USEC 5000000	/* no faster, should it die again and again */
 
-enum state { LAUNCHING, PARKED, EXECUTING, ATTACHING, RUNNING, REPLACING, ADOPTING, ENDING, LOOKING, OVER };
+enum state { LAUNCHING, PARKED, EXECUTING, ATTACHING, RUNNING, REPLACING, ADOPTING, ENDING, LOOKING, FAILING, OVER };
 
 struct keeper {
 	struct keeper_house house;
@@ -47,6 +47,7 @@ struct keeper {
 	bool starts;			/* it was not seen to run yet */
 	bool held;			/* something holds its lock, which is not known */
 	int64_t adopted_usec;
+	struct err why;			/* FAILING: what is told when croft-vm has ended */
 };
 
 static const struct { uint64_t usec; const char *what; } waits[] = {
@@ -57,6 +58,7 @@ static const struct { uint64_t usec; const char *what; } waits[] = {
 	[ADOPTING] = { ANSWER_USEC, "the new croft-vm did not get ready" },
 	[ENDING] = { DIE_USEC, "croft-vm did not tell how QEMU ended" },
 	[LOOKING] = { LOOK_USEC, "something holds its lock, and it is not known what" },
+	[FAILING] = { DIE_USEC, "croft-vm has failed and does not end" },
 	[OVER] = { 0 },
 };
 
@@ -97,6 +99,8 @@ static void over_ended(struct keeper *k, const struct vm_end *end)
 	k->ops->ended(k->arg, &copy);
 }
 
+static void over_failed(struct keeper *k, const struct err *e);
+
 /* A QEMU that was never seen may hold its lock. */
 static bool is_held(const struct keeper *k, struct run_folder *ret)
 {
@@ -123,8 +127,7 @@ static void over_by_record(struct keeper *k)
 			fail(&e, ERR_CANCELLED, "the start of %s was given up", k->uuid);
 		else
 			fail(&e, ERR_INTERNAL, "croft-vm of %s ended before QEMU ran", k->uuid);
-		quiet(k);
-		k->ops->failed(k->arg, &e);
+		over_failed(k, &e);
 	}
 	run_folder_fini(&r);
 }
@@ -135,16 +138,25 @@ static bool qemu_gone(const struct keeper *k)
 	return k->qemu < 0 || poll(&p, 1, 0) == 1;
 }
 
-/* A croft-vm that cannot adopt a guest which has just ended has not failed. */
-static void over_failed(struct keeper *k, const struct err *e)
+static void told_failed(struct keeper *k, const struct err *e)
 {
 	struct err copy = *e;			/* the callback may free us */
-	if (k->qemu >= 0 && qemu_gone(k)) {
-		over_by_record(k);
-		return;
-	}
 	quiet(k);
 	k->ops->failed(k->arg, &copy);
+}
+
+/* A croft-vm that cannot adopt a guest which has just ended has not failed. One that cannot start it is waited for: as long as it
+ * has the VM's files, the next start would find them in use. */
+static void over_failed(struct keeper *k, const struct err *e)
+{
+	if (k->qemu >= 0 && qemu_gone(k)) {
+		over_by_record(k);
+	} else if (k->starts && k->shim && !k->held && k->qemu < 0) {
+		k->why = *e;
+		enter(k, FAILING);
+	} else {
+		told_failed(k, e);
+	}
 }
 
 /* ---- QEMU's process ---- */
@@ -184,6 +196,10 @@ static void on_shim_end(void *arg, int wstatus, const char *said)
 		log_warn("croft-vm of %s: %s%d %s", k->uuid, WIFSIGNALED(wstatus) ? "ended by signal " : "exit status ",
 			 WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : WEXITSTATUS(wstatus), said);
 	child_free(TAKE(k->shim));		/* what follows from it comes by the closed connection */
+	if (k->state == FAILING) {
+		told_failed(k, &k->why);
+		return;
+	}
 	struct run_folder r = { .state = RUN_UNKNOWN };
 	bool free_now = k->state == LOOKING && !is_held(k, &r);
 	run_folder_fini(&r);
@@ -353,7 +369,7 @@ static void on_closed(struct keeper *k)
 	struct err e = { 0 };
 	enum state was = k->state;
 	ctl_close(k);
-	if (was == LOOKING)
+	if (was == LOOKING || was == FAILING)
 		return;
 	if (was == LAUNCHING || was == PARKED || was == EXECUTING) {
 		/* The worst case: it died after it had executed QEMU, before it could tell. */
@@ -427,6 +443,10 @@ static void on_late(void *arg)
 		break;
 	case REPLACING: case ADOPTING: over_failed(k, &e); break;
 	case LOOKING: over_by_record(k); break;
+	case FAILING:
+		child_kill(k->shim, SIGKILL);
+		told_failed(k, &k->why);
+		break;
 	case PARKED: case OVER: break;
 	}
 }

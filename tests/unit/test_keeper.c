@@ -120,6 +120,7 @@ TEST(qemu_is_missing)
 	r.qemu = "/usr/bin/qemu-system-nothing";
 	ok(rig_start(&r, &e));
 	ok(rig_until(&r, r.failed, 5000));
+	ok(r.shim_pid > 0 && kill(r.shim_pid, 0) < 0);	/* croft-vm is gone, with all that it had open */
 	eq_str(r.err.msg, "execute QEMU: No such file or directory");
 	eq_int(r.err.code, ERR_NOT_FOUND);
 	eq_int(r.running, 0);
