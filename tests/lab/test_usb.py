@@ -65,6 +65,7 @@ def test_it_comes_and_goes_and_comes_back(croft):
     console.close()
     unplug(croft, stick)
     unplug(croft, other)
+    wait_stick(croft, "guest", "absent")
 
 
 def test_it_belongs_to_one_vm_and_outlives_croftd(croft):
