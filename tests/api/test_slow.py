@@ -1,7 +1,9 @@
 """Clients that are slow, cut in pieces, half closed or silent: each costs itself something, and nobody else."""
+import collections
 import contextlib
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -211,10 +213,17 @@ def test_reset_at_every_stage(croft, client, name):
     """Ten times at each place, all at once; no descriptor and no request stays."""
     api = croft.client()
 
-    def counts():
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in [croft.process.pid] + [p for p, n in croft.processes() if n == "croft-front"])
+    def opened():
+        """What croftd and its fronts have open: how many of each kind."""
+        found = collections.Counter()
+        for pid in [croft.process.pid] + [p for p, n in croft.processes() if n == "croft-front"]:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    found[pid, re.sub(r"\d+", "N", os.readlink(f"/proc/{pid}/fd/{fd}"))] += 1
+        return found
+
     api.request("GET", "/vms")
-    before = counts()
+    before = opened()
     for stage in (b"", b"G", head(client(), "GET", "/vms"), head(client(), "GET", "/events?wait=60&after=999999"),
                   head(client(), "GET", "/events", "Accept: text/event-stream"),
                   head(client(), "POST", "/vms", "Content-Type: application/json", "Content-Length: 1000") + b"{",
@@ -224,7 +233,10 @@ def test_reset_at_every_stage(croft, client, name):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             sock.sendall(stage)
             sock.close()
-    wait_for("all is given back", lambda: counts() <= before + 3, 20)
+    try:
+        wait_for("all is given back", lambda: opened().total() <= before.total() + 3, 20)
+    except AssertionError as e:
+        raise AssertionError(f"{e}: {opened() - before} more than before") from None
 
 
 JUNK = [
