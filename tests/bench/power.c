@@ -190,8 +190,8 @@ int main(int argc, char **argv)
 		die("usage: power SOCKET TOKEN VM HOME KERNEL COUNT");
 	const char *vm = argv[3];
 	size_t n = (size_t)atoi(argv[6]);
-	double *ratio = xcalloc(n, sizeof *ratio), *ours = xcalloc(n, sizeof *ours), *alone = xcalloc(n, sizeof *alone);
-	double *off = xcalloc(n, sizeof *off);
+	AUTO_FREE double *ratio = xcalloc(n, sizeof *ratio), *ours = xcalloc(n, sizeof *ours), *alone = xcalloc(n, sizeof *alone);
+	AUTO_FREE double *off = xcalloc(n, sizeof *off);
 
 	signal(SIGPIPE, SIG_IGN);
 	talk_to(argv[1], argv[2]);
@@ -210,5 +210,8 @@ int main(int argc, char **argv)
 		ratio[i] = ours[i] / alone[i];
 	}
 	printf("%.3f %.2f %.2f %.2f\n", median(ratio, n), median(ours, n), median(alone, n), median(off, n));
+	for (size_t i = 0; b.argv[i]; i++)
+		free(b.argv[i]);
+	free(b.argv);
 	return 0;
 }
