@@ -132,13 +132,17 @@ static int make_new(struct salvage *s, struct err *e)
 
 /* ---- rows */
 
-/* A column has lost its name: then each is what it is by its place. */
-static sqlite3_stmt *prepare_by_place(struct salvage *s, const char *table, int n)
+/* "INSERT OR IGNORE INTO t (a, b) VALUES (?1, ?2)"; without the names each column is what it is by its place. */
+static sqlite3_stmt *prepare(struct salvage *s, const char *table, sqlite3_stmt *rows, bool named)
 {
 	sqlite3_str *text = sqlite3_str_new(s->to);
 	sqlite3_stmt *st = NULL;
+	int n = sqlite3_column_count(rows);
 
-	sqlite3_str_appendf(text, "INSERT OR IGNORE INTO \"%w\" VALUES (", table);
+	sqlite3_str_appendf(text, "INSERT OR IGNORE INTO \"%w\"", table);
+	for (int i = 0; named && i < n; i++)
+		sqlite3_str_appendf(text, "%s\"%w\"", i ? ", " : " (", sqlite3_column_name(rows, i));
+	sqlite3_str_appendall(text, named ? ") VALUES (" : " VALUES (");
 	for (int i = 1; i <= n; i++)
 		sqlite3_str_appendf(text, "%s?%d", i > 1 ? ", " : "", i);
 	sqlite3_str_appendall(text, ")");
@@ -149,25 +153,10 @@ static sqlite3_stmt *prepare_by_place(struct salvage *s, const char *table, int 
 	return st;
 }
 
-/* "INSERT OR IGNORE INTO t (a, b) VALUES (?1, ?2)" */
+/* A column may have lost its name. */
 static sqlite3_stmt *prepare_insert(struct salvage *s, const char *table, sqlite3_stmt *rows)
 {
-	sqlite3_str *text = sqlite3_str_new(s->to);
-	sqlite3_stmt *st = NULL;
-	int n = sqlite3_column_count(rows);
-
-	sqlite3_str_appendf(text, "INSERT OR IGNORE INTO \"%w\" (", table);
-	for (int i = 0; i < n; i++)
-		sqlite3_str_appendf(text, "%s\"%w\"", i ? ", " : "", sqlite3_column_name(rows, i));
-	sqlite3_str_appendall(text, ") VALUES (");
-	for (int i = 1; i <= n; i++)
-		sqlite3_str_appendf(text, "%s?%d", i > 1 ? ", " : "", i);
-	sqlite3_str_appendall(text, ")");
-	char *sql = sqlite3_str_finish(text);
-
-	sqlite3_prepare_v2(s->to, sql, -1, &st, NULL);
-	sqlite3_free(sql);
-	return st ?: prepare_by_place(s, table, n);
+	return prepare(s, table, rows, true) ?: prepare(s, table, rows, false);
 }
 
 /* To the first page that cannot be read: then from the other end. False when the new database refuses to grow. */

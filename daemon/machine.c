@@ -80,7 +80,7 @@ char *machine_end_text(const struct vm_last *last)
 	struct end_view v = end_view(last);
 
 	fields_encode(&end_fields, &v, &w, NULL);
-	return xstrndup(b.data, b.len);
+	return buf_take(&b);
 }
 
 int machine_end_read(const char *text, struct vm_last *ret)

@@ -18,9 +18,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module", autouse=True)
 def images(croft):
     tiny.upload(croft.client())
-    for name in ("a.iso", "b.iso"):
-        with open(f"{croft.home}/datastores/local/{name}", "wb") as f:
-            f.write(os.urandom(MIB))
+    tiny.put_discs(croft)
 
 
 @pytest.fixture

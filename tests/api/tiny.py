@@ -1,6 +1,7 @@
 """tiny.py: a real guest of 228 bytes that boots in a blink: says "R", echoes what it reads, powers off at 'q' or at its
 power button, and needs no CPU meanwhile. Its source is in tests/fixtures/tiny/tiny.S."""
 import contextlib
+import os
 import struct
 
 WORDS = """
@@ -19,6 +20,13 @@ def upload(api, name="tiny.bin", image=IMAGE):
     if api.request("GET", f"/datastores/local/files/{name}").status == 404:
         answer = api.request("PUT", f"/datastores/local/files/{name}", image)
         assert answer.status == 201, answer
+
+
+def put_discs(croft):
+    """a.iso and b.iso, of 1 MiB each, on the datastore."""
+    for name in ("a.iso", "b.iso"):
+        with open(f"{croft.home}/datastores/local/{name}", "wb") as f:
+            f.write(os.urandom(1 << 20))
 
 
 def config(**more):

@@ -21,11 +21,16 @@ static void run(const char *sql)
 		t_fail(__FILE__, __LINE__, "%s: %s", sql, sqlite3_errmsg(db));
 }
 
-static void start(void)
+static void make_folder(void)
 {
-	strcpy(folder, "/tmp/croft-copy-XXXXXX");
+	snprintf(folder, sizeof folder, "/tmp/croft-copy-XXXXXX");
 	ok(mkdtemp(folder));
 	snprintf(path, sizeof path, "%s/db", folder);
+}
+
+static void start(void)
+{
+	make_folder();
 	eq_int(sqlite3_open(path, &db), SQLITE_OK);
 	run("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=5;"
 	    "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, text TEXT) STRICT; CREATE INDEX i ON t (n)");
@@ -207,9 +212,7 @@ TEST(a_frozen_one_keeps_nothing)
 	struct db *d;
 	sd_event *ev;
 
-	strcpy(folder, "/tmp/croft-copy-XXXXXX");
-	ok(mkdtemp(folder));
-	snprintf(path, sizeof path, "%s/db", folder);
+	make_folder();
 	sd_event_new(&ev);
 	eq_int(db_open(ev, path, &frozen, &d, &e), 0);
 	eq_int(add(ev, d, (struct adding){ .name = "kept" }).code, 0);
